@@ -1,0 +1,435 @@
+//! Writes the code that stands in the place of the attribute: one call into the runtime, around the body.
+//!
+//! It must never contain `unsafe`, `?`, `unwrap` or a bare name from the prelude: the user's crate may forbid the first
+//! three and shadow the last.
+
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, FnArg, Meta, Pat, parse_quote};
+
+use crate::args::Args;
+use crate::check;
+use crate::duration::{self, NANOS_PER_SECOND, Reading};
+use crate::errors::Errors;
+use crate::function::{Body, Function, Held, mutable_reference};
+
+/// Expands `#[timeout(attribute)] item`.
+pub(crate) fn timeout(attribute: &TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let args = syn::parse2::<Args>(attribute.clone()).map_err(|error| errors.push(error)).unwrap_or_default();
+    check::check_args(&args, &mut errors);
+    let function = syn::parse2::<Function>(item.clone()).map_err(|error| errors.push(error)).ok();
+    if let Some(function) = &function {
+        check::check_function(function, &mut errors);
+    }
+    match &function {
+        Some(function @ Function { body: Some(body), .. }) if errors.is_empty() => {
+            let expansion = Expansion { args: &args, function, body, runtime: runtime(&args), call: local("__call") };
+            match function.sig.asyncness {
+                Some(_) => expansion.behind_the_test_attribute(attribute),
+                None => expansion.around_the_body(),
+            }
+        }
+        // The untouched item saves an editor, and the rest of the crate, from a second wave of errors.
+        _ => {
+            let errors = errors.to_compile_errors();
+            quote!(#errors #item)
+        }
+    }
+}
+
+/// What every part of the generated code is made from.
+struct Expansion<'a> {
+    args: &'a Args,
+    function: &'a Function,
+    body: &'a Body,
+    /// The path of the runtime.
+    runtime: TokenStream,
+    /// The local that holds the call.
+    call: Ident,
+}
+
+impl Expansion<'_> {
+    /// ```text
+    /// Input:  #[timeout(2, grace = limit)]
+    ///         pub fn parse(text: &str) -> Doc { body }
+    /// Output: #[track_caller]
+    ///         pub fn parse(text: &str) -> ::core::result::Result<Doc, ::timeout_runtime::TimedOut> {
+    ///             let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0)).grace(limit);
+    ///             __call.run::<Doc, _>(move || -> Doc { body })
+    ///         }
+    /// ```
+    ///
+    /// The call is a statement of its own, so that what `limit` borrows or locks is free again when the body starts.
+    fn around_the_body(&self) -> TokenStream {
+        let attrs = self.attributes();
+        let signature = self.signature();
+        let builder = self.builder();
+        let run = match (self.function.never_returns(), &*self.function.held()) {
+            (true, _) => self.run_never(),
+            (false, []) => self.run(),
+            (false, held) => self.run_writing_back(held),
+        };
+        let Self { call, function: Function { vis, defaultness, .. }, .. } = self;
+        let block = self.block(&quote!(let #call = #builder; #run));
+        quote!(#attrs #vis #defaultness #signature #block)
+    }
+
+    /// The test attribute must expand first: it makes a plain function of an async one, and then we are asked again.
+    ///
+    /// ```text
+    /// Input:  #[timeout(5)] #[tokio::test] async fn t() { body }
+    /// Output: #[tokio::test] #[::timeout_runtime::timeout(5)] async fn t() { body }
+    /// ```
+    fn behind_the_test_attribute(&self, attribute: &TokenStream) -> TokenStream {
+        let Self { runtime, function: Function { attrs, vis, defaultness, sig, .. }, .. } = self;
+        let block = self.block(&self.body.statements);
+        quote! {
+            #(#attrs)*
+            #[#runtime::timeout(#attribute)]
+            #vis #defaultness #sig #block
+        }
+    }
+
+    /// The user's own braces around `statements`: a function that ends in ours would count as ours, and be spared the
+    /// warning that nobody calls it.
+    fn block(&self, statements: &TokenStream) -> TokenStream {
+        let Body { braces, inner_attrs, .. } = self.body;
+        let mut block = TokenStream::new();
+        braces.surround(&mut block, |inside| inside.extend(quote!(#(#inner_attrs)* #statements)));
+        block
+    }
+
+    /// The call with its options, before the body.
+    fn builder(&self) -> TokenStream {
+        let runtime = &self.runtime;
+        let limit = self.args.limit.as_ref().map(time);
+        let grace = self.args.option("grace").and_then(|option| option.value.expr()).map(time);
+        let grace = grace.map(|grace| quote!(.grace(#grace)));
+        let resume = self.args.option("panic").map(|_| quote!(.resume_panics()));
+        quote!(#runtime::Call::new(#limit) #grace #resume)
+    }
+
+    /// The statements are spliced, not the block: two pairs of braces would warn of `unused_braces` in the user's code.
+    fn run(&self) -> TokenStream {
+        let Self { call, body: Body { statements, .. }, .. } = self;
+        let result = self.function.result();
+        self.outcome(&quote!(#call.run::<#result, _>(move || -> #result { #statements })))
+    }
+
+    /// A body that never returns has no value to bring home and nothing to write back.
+    fn run_never(&self) -> TokenStream {
+        let Self { call, body: Body { statements, .. }, .. } = self;
+        let never = quote!(#call.run_never(move || -> ::core::convert::Infallible { #statements }));
+        let outcome = self.outcome(&never);
+        // A test keeps its `-> !`.
+        if self.function.is_test() { quote!(match #outcome {}) } else { outcome }
+    }
+
+    /// ```text
+    /// Input:  fn sort(&mut self, mut list: &mut [u8]) -> usize { body }
+    /// Output: let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
+    ///         let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
+    ///         let mut list = __slot1.lend();
+    ///         __call.run_writing_back::<usize, _, _>((__slot0, (__slot1, ())), move || -> usize { body })
+    /// ```
+    fn run_writing_back(&self, held: &[Held<'_>]) -> TokenStream {
+        let Self { call, body: Body { statements, .. }, .. } = self;
+        let slots: Vec<_> = (0..held.len()).map(|index| local(&format!("__slot{index}"))).collect();
+        let holds = held.iter().zip(&slots).map(|(held, slot)| self.hold(held, slot));
+        let pairs = slots.iter().rfold(quote!(()), |rest, slot| quote!((#slot, #rest)));
+        let result = self.function.result();
+        let run = quote!(#call.run_writing_back::<#result, _, _>(#pairs, move || -> #result { #statements }));
+        let outcome = self.outcome(&run);
+        quote!(#(#holds)* #outcome)
+    }
+
+    fn hold(&self, held: &Held<'_>, slot: &Ident) -> TokenStream {
+        match held {
+            // `self` cannot be shadowed: the body uses it as it is.
+            Held::Receiver(receiver) => {
+                let receiver = receiver.self_token;
+                let held = self.hold_at(receiver.span, receiver);
+                quote!(let #slot = #held;)
+            }
+            Held::Named { ident, mutability, attrs, ty } => {
+                let held = self.hold_at(ty.span(), ident);
+                // An argument may be called `_v`; that we use it is none of clippy's business.
+                let allow = ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+                quote! {
+                    #allow
+                    let #slot = #held;
+                    #(#attrs)*
+                    let #mutability #ident = #slot.lend();
+                }
+            }
+        }
+    }
+
+    /// `Slot::hold(&mut *variable)`, all of it at one place: there rustc marks a type without serde.
+    fn hold_at(&self, place: Span, variable: impl ToTokens) -> TokenStream {
+        let moved = |tokens: TokenStream| {
+            tokens.into_iter().map(move |mut token| {
+                token.set_span(token.span().located_at(place));
+                token
+            })
+        };
+        let path = moved(self.runtime.clone()).chain(moved(quote!(::__private::Slot::hold)));
+        let argument = moved(quote!(&mut *)).chain(moved(quote!(#variable)));
+        let (path, argument) = (path.collect::<TokenStream>(), argument.collect::<TokenStream>());
+        quote_spanned!(Span::mixed_site().located_at(place)=> #path(#argument))
+    }
+
+    /// A test harness asks for `()` or for what the test itself returns, so there a failure is a panic.
+    fn outcome(&self, run: &TokenStream) -> TokenStream {
+        let runtime = &self.runtime;
+        if self.function.is_test() { quote!(#runtime::__private::or_fail_test(#run)) } else { run.clone() }
+    }
+
+    /// The user's attributes and ours.
+    fn attributes(&self) -> TokenStream {
+        let Self { function, .. } = self;
+        let attrs = &function.attrs;
+        // `main` must not have it, and there is no caller to tell.
+        let tracked = function.has_attr("track_caller") || function.sig.ident == "main";
+        let track_caller = (!tracked).then(|| quote!(#[track_caller]));
+        // What clippy asks of a function that returns a `Result`, when the user has written none: the attribute's own
+        // documentation says what the `Result` is for, and it is `must_use` by itself.
+        let written_without = !function.is_test() && !function.returns_a_result();
+        let errors_doc = written_without.then(|| quote!(#[allow(clippy::missing_errors_doc)]));
+        let must_use = function.attrs.iter().any(|attr| matches!(&attr.meta, Meta::Path(path) if path.is_ident("must_use")));
+        let must_use = (written_without && must_use).then(|| quote!(#[allow(clippy::double_must_use)]));
+        quote!(#(#attrs)* #track_caller #errors_doc #must_use)
+    }
+
+    fn signature(&self) -> TokenStream {
+        let Self { function, runtime, .. } = self;
+        let mut signature = function.sig.clone();
+        if !function.never_returns() {
+            signature.inputs.iter_mut().for_each(without_mut);
+        }
+        if !function.is_test() {
+            let result = if function.never_returns() { quote!(::core::convert::Infallible) } else { function.result() };
+            signature.output = parse_quote!(-> ::core::result::Result<#result, #runtime::TimedOut>);
+        }
+        quote!(#signature)
+    }
+}
+
+/// The `mut` of `mut v: &mut T` moves to the `let` that lends the value to the body.
+fn without_mut(arg: &mut FnArg) {
+    if let FnArg::Typed(arg) = arg
+        && mutable_reference(&arg.ty).is_some()
+        && let Pat::Ident(pattern) = &mut *arg.pat
+    {
+        pattern.mutability = None;
+    }
+}
+
+fn runtime(args: &Args) -> TokenStream {
+    args.runtime().map_or_else(|| quote!(::timeout_runtime), |path| quote!(#path))
+}
+
+/// A literal becomes a `Duration` here and now; anything else is the runtime's to convert.
+fn time(expr: &Expr) -> TokenStream {
+    match duration::read(expr) {
+        Ok(Reading::Nanos(nanos)) => {
+            // Both fit: `check_times` has refused what is longer than 300 years.
+            let seconds = Literal::u64_unsuffixed(u64::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u64::MAX));
+            let nanos = Literal::u32_unsuffixed(u32::try_from(nanos % NANOS_PER_SECOND).unwrap_or_default());
+            quote!(::core::time::Duration::new(#seconds, #nanos))
+        }
+        Ok(Reading::Expression) | Err(_) => quote!(#expr),
+    }
+}
+
+/// A name of ours that the user's code can neither see nor shadow.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+
+    /// What `#[timeout(args)] item` becomes, as rustfmt would write it.
+    fn expand(args: &str, item: &str) -> String {
+        let args: TokenStream = args.parse().expect("tokens");
+        let item: TokenStream = item.parse().expect("tokens");
+        let expansion = super::timeout(&args, item);
+        prettyplease::unparse(&syn::parse2(expansion).expect("the expansion is an item"))
+    }
+
+    /// The same for a method, which is no item by itself.
+    fn expand_method(args: &str, method: &str) -> String {
+        let method = super::timeout(&args.parse().expect("tokens"), method.parse().expect("tokens"));
+        let file = prettyplease::unparse(&syn::parse_quote!(impl S { #method }));
+        let lines = file.lines().filter_map(|line| line.strip_prefix("    "));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    #[test]
+    fn a_function_becomes_one_call() {
+        let expansion = expand("2", "/// Docs.\n#[inline]\npub fn f<T>(a: &str, mut b: T) -> Vec<T> where T: Clone { b(a)?; c }");
+        assert_eq!(
+            expansion,
+            r#"/// Docs.
+#[inline]
+#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+pub fn f<T>(
+    a: &str,
+    mut b: T,
+) -> ::core::result::Result<Vec<T>, ::timeout_runtime::TimedOut>
+where
+    T: Clone,
+{
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    __call
+        .run::<
+            Vec<T>,
+            _,
+        >(move || -> Vec<T> {
+            b(a)?;
+            c
+        })
+}
+"#
+        );
+    }
+
+    #[test]
+    fn options_are_set_before_the_body_runs() {
+        let expansion = expand("cfg.limit(), grace = 250ms, panic = \"resume\", start = fork, crate = my::rt", "fn f() { g() }");
+        assert_eq!(
+            expansion,
+            r#"#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+fn f() -> ::core::result::Result<(), my::rt::TimedOut> {
+    let __call = my::rt::Call::new(cfg.limit())
+        .grace(::core::time::Duration::new(0, 250000000))
+        .resume_panics();
+    __call.run::<(), _>(move || -> () { g() })
+}
+"#
+        );
+    }
+
+    #[test]
+    fn mutable_arguments_are_held_and_lent() {
+        let expansion = expand_method("2", "fn f(&mut self, n: u8, mut list: &mut [u8], _: &mut u8) -> u8 { n }");
+        assert_eq!(
+            expansion,
+            r#"#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+fn f(
+    &mut self,
+    n: u8,
+    list: &mut [u8],
+    _: &mut u8,
+) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
+    let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
+    let mut list = __slot1.lend();
+    __call
+        .run_writing_back::<u8, _, _>((__slot0, (__slot1, ())), move || -> u8 { n })
+}
+"#
+        );
+    }
+
+    #[test]
+    fn a_function_that_never_returns_holds_nothing() {
+        let expansion = expand("2", "#[track_caller] fn f(mut log: &mut dyn Log) -> ! { loop {} }");
+        assert_eq!(
+            expansion,
+            r#"#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+fn f(
+    mut log: &mut dyn Log,
+) -> ::core::result::Result<::core::convert::Infallible, ::timeout_runtime::TimedOut> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    __call.run_never(move || -> ::core::convert::Infallible { loop {} })
+}
+"#
+        );
+    }
+
+    #[test]
+    fn a_test_keeps_its_signature() {
+        for attr in ["#[test]", "#[::core::prelude::v1::test]", "#[should_panic(expected = \"x\")]"] {
+            let expansion = expand("5", &format!("{attr} fn t() {{ g() }}"));
+            let tail = "
+#[track_caller]
+fn t() {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(5, 0));
+    ::timeout_runtime::__private::or_fail_test(
+        __call.run::<(), _>(move || -> () { g() }),
+    )
+}
+";
+            assert_eq!(expansion, format!("{attr}{tail}"));
+        }
+    }
+
+    #[test]
+    fn an_async_test_is_handed_to_its_own_attribute_first() {
+        let expansion = expand("5, crate = rt", "#[tokio::test(flavor = \"multi_thread\")] async fn t() { g().await }");
+        assert_eq!(
+            expansion,
+            r#"#[tokio::test(flavor = "multi_thread")]
+#[rt::timeout(5, crate = rt)]
+async fn t() {
+    g().await
+}
+"#
+        );
+    }
+
+    #[test]
+    fn lints_are_silenced_only_for_what_the_attribute_adds() {
+        let result = expand("2", "#[must_use] fn f() -> io::Result<u8> { g() }");
+        assert!(!result.contains("allow"), "{result}");
+        let value = expand("2", "#[must_use] fn f() -> u8 { g() }");
+        assert!(value.contains("#[allow(clippy::missing_errors_doc)]"), "{value}");
+        assert!(value.contains("#[allow(clippy::double_must_use)]"), "{value}");
+        let unused = expand("2", "fn f(_list: &mut Vec<u8>) {}");
+        assert!(unused.contains("#[allow(clippy::used_underscore_binding)]"), "{unused}");
+    }
+
+    #[test]
+    fn main_is_not_tracked() {
+        assert!(!expand("2", "fn main() {}").contains("track_caller"));
+    }
+
+    #[test]
+    fn every_error_is_reported_beside_the_untouched_item() {
+        let expansion = expand("0, grase = 1", "const fn f() -> u8 { 1 }");
+        assert_eq!(
+            expansion,
+            r#"::core::compile_error! {
+    "the limit must be more than zero"
+}
+::core::compile_error! {
+    "unknown option `grase`; did you mean `grace`?"
+}
+::core::compile_error! {
+    "a `const fn` cannot start a process; remove `const`"
+}
+const fn f() -> u8 {
+    1
+}
+"#
+        );
+    }
+
+    #[test]
+    fn the_expansion_needs_nothing_from_the_users_crate() {
+        let item = "fn f(a: &mut u8) -> u8 { body }";
+        for word in ["unsafe", "?", "unwrap", "Ok", "Err", "Some", "None", "Box"] {
+            assert!(!expand("2, grace = 1", item).contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The generic shell of a call: pack the body, have a child run it, open what comes back.
+//!
+//! Only what depends on the body's type is in here; everything behind [`Call::supervise`] is written once.
+
+use std::{
+    any::type_name,
+    convert::Infallible,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Cancel, IntoLimit, Ran, Reason, TimedOut,
+    child::outbox::Outbox,
+    deadline::Deadline,
+    error::Facts,
+    parent::{
+        block::{self, Verdict},
+        host::Host,
+        supervise::{Outcome, Supervisor},
+    },
+    report::{Backtrace, Place},
+    start::{self, Job, NoChild},
+    sys::crash::Crash,
+    wire::{
+        stage::Stage,
+        value::{self, Inbox, Landing},
+    },
+    write_back::Slots,
+};
+
+/// A value that can come back from a child process: one with serde's `Serialize` and `Deserialize` that owns all it has.
+///
+/// It is implemented for every such type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot come back from the child process",
+    label = "the result needs `serde::Serialize` and `serde::Deserialize`, and must own what it holds",
+    note = "derive both for your own types; for others, return something made from them"
+)]
+pub trait Portable: Serialize + DeserializeOwned {}
+
+impl<T: Serialize + DeserializeOwned> Portable for T {}
+
+/// Runs `body` in a child process and gives its value, within `limit`.
+///
+/// The same as [`Call::new(limit).run(body)`](Call::run).
+///
+/// # Errors
+/// See [`Reason`].
+///
+/// # Panics
+/// When `limit` is negative or not a number.
+///
+/// # Examples
+/// ```
+/// let words = vec!["a", "bb", "ccc"];
+/// let longest = timeout_runtime::call(2, || words.iter().map(|word| word.len()).max());
+/// assert_eq!(longest.unwrap(), Some(3));
+/// ```
+#[track_caller]
+pub fn call<T: Portable>(limit: impl IntoLimit, body: impl FnOnce() -> T) -> Result<T, TimedOut> {
+    Call::new(limit).run(body)
+}
+
+/// A call to be made: its limit and options. One can be used many times.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use timeout_runtime::Call;
+///
+/// let sum = Call::new(2).grace(0.5).run(|| (1..=10).sum::<u32>());
+/// assert_eq!(sum.unwrap(), 55);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a call does nothing until it is run"]
+pub struct Call {
+    limit: Duration,
+    grace: Duration,
+    resume_panics: bool,
+    cancel: Option<Cancel>,
+}
+
+impl Call {
+    /// Makes a call whose body may take `limit`, from the moment of the call to the moment its value is back.
+    ///
+    /// With a limit of zero nothing is started; with [`Duration::MAX`] there is no limit.
+    ///
+    /// # Panics
+    /// When `limit` is negative or not a number.
+    #[track_caller]
+    pub fn new(limit: impl IntoLimit) -> Call {
+        Call { limit: limit.into_limit(), grace: Duration::ZERO, resume_panics: false, cancel: None }
+    }
+
+    /// At the limit, asks the body and everything it started to end (`SIGTERM`), and kills only after `grace`.
+    ///
+    /// It is a maximum: the call returns as soon as the child is gone. A value that arrives meanwhile is
+    /// taken. Without it everything is killed at the limit.
+    ///
+    /// # Panics
+    /// When `grace` is negative or not a number.
+    #[track_caller]
+    pub fn grace(mut self, grace: impl IntoLimit) -> Call {
+        self.grace = grace.into_limit();
+        self
+    }
+
+    /// Raises a panic of the body again in the caller, its message kept, instead of giving it as an error.
+    pub fn resume_panics(mut self) -> Call {
+        self.resume_panics = true;
+        self
+    }
+
+    /// Lets `cancel` end the call.
+    pub fn cancel(mut self, cancel: &Cancel) -> Call {
+        self.cancel = Some(cancel.clone());
+        self
+    }
+
+    /// Runs `body` in a child process and gives its value.
+    ///
+    /// The body sees the caller's memory as it is now, borrowed or not; what it changes there stays in the child.
+    ///
+    /// # Errors
+    /// See [`Reason`].
+    ///
+    /// # Panics
+    /// When the body panics, after [`resume_panics`](Call::resume_panics).
+    #[track_caller]
+    pub fn run<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<T, TimedOut> {
+        self.run_and_pack(body, |value, outbox| outbox.deliver::<T, _>(&value))
+    }
+
+    /// Runs a body that never returns.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn run_never<F: FnOnce() -> Infallible>(&self, body: F) -> Result<Infallible, TimedOut> {
+        let never: Result<(), TimedOut> = self.run_and_pack(body, |never, _| match never {});
+        Err(match never {
+            Err(error) => error,
+            Ok(()) => unreachable!("a body without a value has returned one"),
+        })
+    }
+
+    /// Runs a body that changes what `slots` point to, and repeats the changes here if it returns.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn run_writing_back<T: Portable, S: Slots, F: FnOnce() -> T>(
+        &self,
+        mut slots: S,
+        body: F,
+    ) -> Result<T, TimedOut> {
+        let (value, changed) = self.run_and_pack::<(T, S::Owned), _, _>(body, |value, outbox| {
+            outbox.deliver::<(T, S::Owned), _>(&(value, slots.view()))
+        })?;
+        slots.replace(changed);
+        Ok(value)
+    }
+
+    /// The rest of every `run`: the value sent by `deliver` in the child is opened as a `T` here.
+    #[track_caller]
+    fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
+        &self,
+        body: F,
+        deliver: impl FnOnce(R, &Outbox),
+    ) -> Result<T, TimedOut> {
+        let site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
+        let mut work = Some((body, deliver));
+        let mut inbox = value::inbox::<T>();
+        let verdict = self.supervise(&site, inbox.landing(), &mut |outbox| {
+            if let Some((body, deliver)) = work.take() {
+                outbox.enter(Stage::Body);
+                deliver(body(), outbox);
+            }
+        });
+        let Err(mut facts) = verdict else {
+            return open(inbox).map_err(|why| TimedOut::new(self.facts(&site, Reason::Lost { why }, Ran::Yes)));
+        };
+        facts.elapsed = site.begin.elapsed();
+        let error = TimedOut::new(facts);
+        if self.resume_panics && error.is_panic() {
+            error.raise();
+        }
+        Err(error)
+    }
+
+    /// Has a child do `job`, waits for its end and says what it was.
+    fn supervise(&self, site: &Site, landing: &mut dyn Landing, job: Job<'_>) -> Result<(), Facts> {
+        let facts = |reason, ran| self.facts(site, reason, ran);
+        let deadline = Deadline::after(site.begin, self.limit);
+        if self.limit.is_zero() {
+            return Err(facts(Reason::late(), Ran::No));
+        }
+        let cancel = match self.cancel.as_ref().map(Cancel::bell).transpose() {
+            Ok(_) if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
+                return Err(facts(Reason::Cancelled, Ran::No));
+            }
+            Ok(bell) => bell,
+            Err(error) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+        };
+        let host = Host::current();
+        host.reaper.sweep();
+        let worker = match start::fork::start(host, deadline, job) {
+            Ok(worker) => worker,
+            Err(NoChild::Late) => return Err(facts(Reason::late(), Ran::No)),
+            Err(NoChild::Failed(error)) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+        };
+        let supervisor = Supervisor::new(deadline, self.grace);
+        let verdict = block::run(worker, supervisor, landing, cancel, &host.reaper);
+        let Verdict { outcome, stage, usage } = verdict;
+        match reason(outcome, stage) {
+            None => Ok(()),
+            Some((reason, ran)) => Err(Facts { usage, stage, ..facts(reason, ran) }),
+        }
+    }
+
+    fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
+        let Site { function, called_from, begin } = *site;
+        let elapsed = begin.elapsed();
+        Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
+    }
+}
+
+/// Where and when a call was made.
+struct Site {
+    function: &'static str,
+    called_from: &'static Location<'static>,
+    begin: Instant,
+}
+
+/// The path of the function that the closure type `F` stands in.
+fn function_of<F>() -> &'static str {
+    let mut path = type_name::<F>();
+    while let Some(outer) = path.strip_suffix("::{{closure}}") {
+        path = outer;
+    }
+    path
+}
+
+/// Opens a value; a `Deserialize` that panics only now, after it did not in the child, loses it.
+fn open<T>(inbox: Box<dyn Inbox<T>>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(|| inbox.open())).unwrap_or_else(|_| Err("its `Deserialize` panicked".into()))
+}
+
+/// What an outcome means to the user; `None` for a value.
+fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
+    let backtrace = Backtrace::default();
+    // Where the progress is not known, the body may have begun.
+    let ran = match stage {
+        Some(Stage::Setup) => Ran::No,
+        Some(Stage::Body) | None => Ran::Maybe,
+        Some(Stage::Encoding | Stage::Decoding | Stage::Sending) => Ran::Yes,
+    };
+    Some(match outcome {
+        Outcome::Value => return None,
+        Outcome::Late => (Reason::late(), ran),
+        Outcome::Cancelled => (Reason::Cancelled, ran),
+        Outcome::Panicked(report) => {
+            let location = report.place.map(|(file, line, column)| Place::new(file, line, column));
+            (Reason::Panicked { message: report.message, location, backtrace }, Ran::Yes)
+        }
+        Outcome::Crashed(crash) => {
+            let Crash { signal, address, stack_overflow } = crash;
+            (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
+        }
+        Outcome::Exited(code) => (Reason::Exited { code }, Ran::Yes),
+        Outcome::NotStarted(report) => {
+            let cause = std::io::Error::from_raw_os_error(report.errno);
+            let error = std::io::Error::new(cause.kind(), format!("{}: {cause}", report.step));
+            (Reason::NotStarted(error), Ran::No)
+        }
+        Outcome::Lost(why) => (Reason::Lost { why }, ran),
+    })
+}

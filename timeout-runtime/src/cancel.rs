@@ -1,0 +1,77 @@
+//! A token that ends calls from elsewhere.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// Ends calls from another thread. Clones end the same calls.
+///
+/// # Examples
+/// ```
+/// use std::{thread, time::Duration};
+/// use timeout_runtime::{Call, Cancel, Reason};
+///
+/// let cancel = Cancel::new();
+/// let elsewhere = cancel.clone();
+/// let canceller = thread::spawn(move || {
+///     thread::sleep(Duration::from_millis(20));
+///     elsewhere.cancel();
+/// });
+/// let result = Call::new(60).cancel(&cancel).run(|| thread::sleep(Duration::from_secs(60)));
+/// assert!(matches!(result.unwrap_err().reason(), Reason::Cancelled));
+/// # canceller.join().unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<Token>);
+
+#[derive(Debug, Default)]
+struct Token {
+    is_cancelled: AtomicBool,
+    /// Readable once cancelled, and never read: it wakes every call that waits on it. Made by the first call.
+    bell: OnceLock<EventFd>,
+}
+
+impl Cancel {
+    /// Makes a token that ends nothing yet.
+    #[must_use]
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Ends every call made with this token, now and in the future, with [`Reason::Cancelled`](crate::Reason::Cancelled).
+    /// A call with a grace gets it.
+    pub fn cancel(&self) {
+        // In this order: a call that makes the bell after our look at it will see the flag.
+        self.0.is_cancelled.store(true, Ordering::SeqCst);
+        if let Some(bell) = self.0.bell.get() {
+            // Fails only at 2^64 - 1 rings, when it is readable anyway.
+            let _ = bell.write(1);
+        }
+    }
+
+    /// Whether the token has been used.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Something that becomes readable when the token is used.
+    pub(crate) fn bell(&self) -> io::Result<BorrowedFd<'_>> {
+        if let Some(bell) = self.0.bell.get() {
+            return Ok(bell.as_fd());
+        }
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let bell = self.0.bell.get_or_init(|| bell);
+        if self.is_cancelled() {
+            let _ = bell.write(1);
+        }
+        Ok(bell.as_fd())
+    }
+}

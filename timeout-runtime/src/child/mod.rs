@@ -1,0 +1,7 @@
+//! The child's side of a call: a straight line from the fork to `_exit`. Nothing here ever runs in the caller.
+
+pub(crate) mod outbox;
+mod panic;
+mod run;
+
+pub(crate) use run::{Legacy, run};

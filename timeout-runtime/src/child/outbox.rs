@@ -1,0 +1,134 @@
+//! The child's end of the pipe, and the last word it may send there.
+//!
+//! It is kept in a static for the handlers that run when the body crashes or exits. Whatever the body forks inherits
+//! it; such a process is told apart by its number and never speaks in the child's name.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::{Pid, getpid};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    sys::{crash::Crash, leaked::Leaked, pipe, process, stdout},
+    wire::{
+        codec,
+        frame::{self, Remarks, Token},
+        message::{self, Kind, PanicReport},
+        stage::{Stage, StageCell},
+        value,
+    },
+};
+
+/// The way from a child to its caller.
+pub(crate) struct Outbox {
+    owner: Pid,
+    pipe: OwnedFd,
+    token: Token,
+    stage: Option<StageCell>,
+    /// Whether no other thread of the host held stdout's lock at the fork.
+    stdout_is_free: bool,
+}
+
+static OUTBOX: Leaked<Outbox> = Leaked::new();
+
+impl Outbox {
+    /// Makes the outbox of this process.
+    pub(crate) fn open(pipe: OwnedFd, token: Token, stage: Option<StageCell>, stdout_is_free: bool) -> &'static Outbox {
+        OUTBOX.set(Outbox { owner: getpid(), pipe, token, stage, stdout_is_free })
+    }
+
+    pub(crate) fn pipe(&self) -> &OwnedFd {
+        &self.pipe
+    }
+
+    pub(crate) fn owner(&self) -> Pid {
+        self.owner
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        if let Some(cell) = &self.stage {
+            cell.set(stage);
+        }
+    }
+
+    /// Sends the value that the body returned, or why it cannot be sent, and ends the process.
+    ///
+    /// `T` is what the caller will decode: the same type, or the owned form of what is only borrowed here.
+    pub(crate) fn deliver<T: DeserializeOwned, V: Serialize>(&self, value: &V) -> ! {
+        self.enter(Stage::Encoding);
+        let packed = match value::pack(value) {
+            Ok(packed) => packed,
+            Err(why) => self.end_with(Kind::Lost, why.as_bytes()),
+        };
+        self.enter(Stage::Decoding);
+        let begin = Instant::now();
+        if let Err(why) = value::rehearse::<T>(&packed) {
+            self.end_with(Kind::Lost, why.as_bytes());
+        }
+        self.enter(Stage::Sending);
+        self.last_word(Kind::Value, begin.elapsed(), packed.bytes())
+    }
+
+    /// Sends a report and ends the process.
+    pub(crate) fn end_with(&self, kind: Kind, report: &[u8]) -> ! {
+        self.last_word(kind, Duration::ZERO, report)
+    }
+
+    /// Sends what a panic left behind and ends the process. In an impl of serde's traits it is the value that is lost.
+    pub(crate) fn end_with_panic(&self, report: &PanicReport) -> ! {
+        let in_trait = match self.stage.as_ref().map(StageCell::get) {
+            Some(Stage::Encoding) => "Serialize",
+            Some(Stage::Decoding) => "Deserialize",
+            _ => self.end_with(Kind::Panicked, &codec::encode(report).unwrap_or_default()),
+        };
+        let place = report.place.as_ref().map(|(file, line, column)| format!(" at {file}:{line}:{column}"));
+        let why = format!("its `{in_trait}` panicked{}: {}", place.unwrap_or_default(), report.message);
+        self.end_with(Kind::Lost, why.as_bytes())
+    }
+
+    fn last_word(&self, kind: Kind, decoding: Duration, payload: &[u8]) -> ! {
+        if getpid() != self.owner {
+            // The body forked, and both processes came back from it.
+            process::exit_now(0);
+        }
+        if self.stdout_is_free {
+            stdout::flush();
+        }
+        // With children left, the process must stay: stopped, it is what keeps them findable.
+        let has_descendants = process::has_children();
+        // What the host has open must not stay open while a large memory is torn down.
+        process::close_all_but(self.pipe.as_raw_fd());
+        self.send(kind, Remarks { has_descendants, decoding }, payload);
+        if has_descendants {
+            process::wait_to_be_killed();
+        }
+        process::exit_now(0)
+    }
+
+    /// Async-signal-safe for short payloads. A caller that is gone needs no answer, so failures are not looked at.
+    fn send(&self, kind: Kind, remarks: Remarks, payload: &[u8]) {
+        pipe::disarm_lifeline(self.pipe.as_fd());
+        let _ = frame::send(self.pipe.as_fd(), self.token, kind, remarks, payload);
+    }
+}
+
+/// Runs instead of the host's exit handlers when the body calls `exit`.
+pub(crate) fn on_exit(code: i32) {
+    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
+        outbox.end_with(Kind::Exited, &code.to_le_bytes());
+    }
+}
+
+/// Runs when a signal that means a crash arrives. Async-signal-safe.
+pub(crate) fn on_crash(crash: &Crash) {
+    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
+        // A panic that cannot unwind ends in SIGABRT, on the thread that panicked.
+        if crash.signal == nix::libc::SIGABRT && std::thread::panicking() {
+            super::panic::with_last(|report| outbox.send(Kind::Panicked, Remarks::default(), report));
+        }
+        outbox.send(Kind::Crashed, Remarks::default(), &message::crash_payload(crash));
+    }
+}

@@ -1,0 +1,67 @@
+//! Panics in the child: seen by a hook, told to the caller, printed by nobody.
+//!
+//! The hook only keeps what it sees, per thread. A panic that unwinds out of the body is sent then; one that ends in an
+//! abort (`panic = "abort"`, a panic while panicking) is sent by the handler of `SIGABRT`, which runs on the same
+//! thread. A panic that the body catches is no failure and leaves no trace. Panics of other threads go to the host's hook.
+
+use std::{any::Any, cell::RefCell, panic, thread};
+
+use crate::wire::{codec, message::PanicReport};
+
+/// The last panic of a thread, and its bytes for a handler that cannot make them.
+struct Last {
+    report: PanicReport,
+    bytes: Vec<u8>,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// A report longer than this is cut: no reader wants more, and it must fit into the pipe.
+const LONGEST_MESSAGE: usize = 32 << 10;
+
+/// Has every panic of this process noted.
+pub(crate) fn watch() {
+    let body = thread::current().id();
+    let hosts_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
+        let report = PanicReport { message: text(info.payload()), place };
+        let bytes = codec::encode(&report).unwrap_or_default();
+        LAST.set(Some(Last { report, bytes }));
+        if thread::current().id() != body {
+            hosts_hook(info);
+        }
+    }));
+}
+
+/// The report of a panic that was caught with `payload`.
+pub(crate) fn report(payload: &(dyn Any + Send)) -> PanicReport {
+    let message = text(payload);
+    // The body may have replaced the hook, or thrown on a payload that it had caught: then the place is not known.
+    let seen = LAST.take().map(|last| last.report).filter(|report| report.message == message);
+    seen.unwrap_or(PanicReport { message, place: None })
+}
+
+/// Calls `use_bytes` with the bytes of this thread's last panic, if there was one. Async-signal-safe.
+pub(crate) fn with_last(use_bytes: impl FnOnce(&[u8])) {
+    let _ = LAST.try_with(|last| {
+        if let Ok(Some(last)) = last.try_borrow().as_deref() {
+            use_bytes(&last.bytes);
+        }
+    });
+}
+
+/// The message of a panic.
+pub(crate) fn text(payload: &(dyn Any + Send)) -> String {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "a payload that is no text",
+    };
+    match text.floor_char_boundary(LONGEST_MESSAGE) {
+        end if end < text.len() => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+        _ => text.to_owned(),
+    }
+}

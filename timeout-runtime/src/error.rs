@@ -1,0 +1,396 @@
+//! `TimedOut`: why a call gave no value, in one pointer.
+//!
+//! There is one constructor, used where a call ends. What the reasons mean to a reader is written here and nowhere else.
+
+use std::{error::Error, fmt, io, panic::Location, time::Duration};
+
+use crate::{
+    report::{Backtrace, Place, Usage},
+    wire::stage::Stage,
+};
+
+/// Why a call gave no value.
+///
+/// Its [`Display`](fmt::Display) text is one line a person understands; [`Debug`](fmt::Debug) shows the same line and
+/// the fields.
+///
+/// # Examples
+/// ```
+/// use timeout_runtime::{Reason, timeout};
+///
+/// #[timeout(50ms)]
+/// fn stuck() -> u32 {
+///     loop {
+///         std::hint::spin_loop();
+///     }
+/// }
+///
+/// let error = stuck().unwrap_err();
+/// assert!(error.is_late());
+/// assert!(matches!(error.reason(), Reason::Late { .. }));
+/// assert!(error.to_string().contains("did not return within 50 ms"));
+/// ```
+pub struct TimedOut(Box<Facts>);
+
+/// Everything a call knows about its failure.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) reason: Reason,
+    pub(crate) function: &'static str,
+    pub(crate) called_from: &'static Location<'static>,
+    pub(crate) limit: Duration,
+    pub(crate) elapsed: Duration,
+    pub(crate) ran: Ran,
+    pub(crate) stage: Option<Stage>,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// What ended a call without a value.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The limit was over before the whole value had arrived.
+    #[non_exhaustive]
+    Late {
+        /// Where the body was.
+        stuck_at: Backtrace,
+    },
+    /// The body panicked and did not catch it.
+    #[non_exhaustive]
+    Panicked {
+        /// The panic's message; the name of the type for a payload that is no text.
+        message: String,
+        /// Where it panicked, unless the body has replaced the panic hook.
+        location: Option<Place>,
+        /// The calls that led there.
+        backtrace: Backtrace,
+    },
+    /// A signal ended the child, and this library did not send it.
+    #[non_exhaustive]
+    Crashed {
+        /// The number of the signal, as in signal(7).
+        signal: i32,
+        /// The address whose access failed, where the signal has one.
+        address: Option<u64>,
+        /// Whether the stack was used up.
+        stack_overflow: bool,
+        /// The calls that led there.
+        backtrace: Backtrace,
+    },
+    /// The body ended its process instead of returning.
+    #[non_exhaustive]
+    Exited {
+        /// The code it gave to `exit`.
+        code: i32,
+    },
+    /// The call was ended from elsewhere, by [`Cancel`](crate::Cancel).
+    Cancelled,
+    /// The child could not be started or set up. The body has not run.
+    NotStarted(io::Error),
+    /// The body ran, and its value could not be encoded, sent or decoded.
+    #[non_exhaustive]
+    Lost {
+        /// What stood in the way.
+        why: String,
+    },
+}
+
+impl Reason {
+    pub(crate) fn late() -> Reason {
+        Reason::Late { stuck_at: Backtrace::default() }
+    }
+}
+
+/// Whether the body may have had effects outside its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ran {
+    /// It had not begun: trying again is safe.
+    No,
+    /// It had begun, or may have, and was cut off.
+    Maybe,
+    /// It came to an end of its own: it returned, panicked or exited.
+    Yes,
+}
+
+impl TimedOut {
+    pub(crate) fn new(facts: Facts) -> TimedOut {
+        TimedOut(Box::new(facts))
+    }
+
+    /// Gives what ended the call.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.0.reason
+    }
+
+    /// Gives the path of the function, with its generic arguments; for a closure, the function it stands in.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        self.0.function
+    }
+
+    /// Gives the place of the call.
+    #[must_use]
+    pub fn called_from(&self) -> &'static Location<'static> {
+        self.0.called_from
+    }
+
+    /// Gives the limit of the call, without its grace.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.0.limit
+    }
+
+    /// Gives how long the call took.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// Tells whether the body may have had effects. After [`Ran::No`] trying again is safe.
+    #[must_use]
+    pub fn ran(&self) -> Ran {
+        self.0.ran
+    }
+
+    /// Gives what the child used; `None` where it was not known when the call returned.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.0.usage
+    }
+
+    /// Whether the limit was over.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(self.0.reason, Reason::Late { .. })
+    }
+
+    /// Whether the body panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0.reason, Reason::Panicked { .. })
+    }
+
+    /// Whether a signal ended the child that this library did not send.
+    #[must_use]
+    pub fn is_crash(&self) -> bool {
+        matches!(self.0.reason, Reason::Crashed { .. })
+    }
+
+    /// Raises the failure as a panic of the calling thread. For a panic of the body its own message comes first.
+    #[track_caller]
+    pub(crate) fn raise(&self) -> ! {
+        match &self.0.reason {
+            Reason::Panicked { message, location: Some(place), .. } => {
+                panic!("{message}\n  in `{}`, at {place}", self.0.function)
+            }
+            Reason::Panicked { message, .. } => panic!("{message}\n  in `{}`", self.0.function),
+            _ => panic!("{self}"),
+        }
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts { reason, function, limit, stage, ran, .. } = &*self.0;
+        write!(f, "`{function}` ")?;
+        match reason {
+            Reason::Late { .. } => {
+                write!(f, "did not return within {}", Seconds(*limit))?;
+                match stage {
+                    Some(Stage::Encoding) => f.write_str(": its value was being encoded by its `Serialize`"),
+                    Some(Stage::Decoding) => f.write_str(": its value was being decoded by its `Deserialize`"),
+                    Some(Stage::Sending) => f.write_str(": its value was on its way"),
+                    _ if *ran == Ran::No => f.write_str(": it had not begun"),
+                    _ => Ok(()),
+                }
+            }
+            Reason::Panicked { message, location, .. } => {
+                f.write_str("panicked")?;
+                if let Some(place) = location {
+                    write!(f, " at {place}")?;
+                }
+                write!(f, ": {}", OneLine(message))
+            }
+            Reason::Crashed { signal, address, stack_overflow, .. } => {
+                let name = signal_name(*signal);
+                match (stack_overflow, address) {
+                    (true, _) => write!(f, "overflowed its stack ({name})"),
+                    (_, Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
+                    _ => write!(f, "crashed: {name}"),
+                }
+            }
+            Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
+            Reason::Cancelled => f.write_str("was cancelled"),
+            Reason::NotStarted(error) => write!(f, "was not started: {error}"),
+            Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
+        }
+    }
+}
+
+impl fmt::Debug for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts { reason, called_from, limit, elapsed, ran, usage, .. } = &*self.0;
+        write!(f, "{self} [{reason:?}, limit: {limit:?}, elapsed: {elapsed:?}, ran: {ran:?}")?;
+        if let Some(usage) = usage {
+            write!(f, ", cpu: {:?}, peak memory: {} KiB", usage.cpu(), usage.peak_memory() >> 10)?;
+        }
+        write!(f, ", called from {called_from}]")
+    }
+}
+
+impl Error for TimedOut {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.reason {
+            Reason::NotStarted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<TimedOut> for io::Error {
+    /// Gives an error of the kind [`TimedOut`](io::ErrorKind::TimedOut) when late, of the cause's kind when the child
+    /// could not be started, and of the kind [`Other`](io::ErrorKind::Other) otherwise.
+    fn from(error: TimedOut) -> io::Error {
+        let kind = match error.reason() {
+            Reason::Late { .. } => io::ErrorKind::TimedOut,
+            Reason::NotStarted(cause) => cause.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// A length of time as people write it: `2 s`, `250 ms`, `1.5 s`.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let (unit, name) = match nanos {
+            0 => (1_000_000_000, "s"),
+            1..1_000 => (1, "ns"),
+            1_000..1_000_000 => (1_000, "µs"),
+            1_000_000..1_000_000_000 => (1_000_000, "ms"),
+            _ => (1_000_000_000, "s"),
+        };
+        let (whole, rest) = (nanos / unit, nanos % unit);
+        write!(f, "{whole}")?;
+        if rest != 0 {
+            let digits = unit.ilog10() as usize;
+            let fraction = format!("{rest:0digits$}");
+            write!(f, ".{}", fraction.trim_end_matches('0'))?;
+        }
+        write!(f, " {name}")
+    }
+}
+
+/// A text of any shape as part of one line: line breaks become spaces, and what is too long is cut.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 400;
+        for (index, character) in self.0.trim_end().chars().enumerate() {
+            match character {
+                _ if index == LONGEST => return f.write_str("…"),
+                control if control.is_control() => f.write_str(" ")?,
+                character => fmt::Write::write_char(f, character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_pointer_wide_and_crosses_threads() {
+        fn is_an_error<E: Error + Send + Sync + 'static>() {}
+        is_an_error::<TimedOut>();
+        assert_eq!(size_of::<Result<(), TimedOut>>(), size_of::<usize>());
+    }
+
+    #[track_caller]
+    fn of(reason: Reason) -> TimedOut {
+        TimedOut::new(Facts {
+            reason,
+            function: "app::f",
+            called_from: Location::caller(),
+            limit: Duration::from_millis(1500),
+            elapsed: Duration::from_millis(1501),
+            ran: Ran::Maybe,
+            stage: None,
+            usage: None,
+        })
+    }
+
+    #[test]
+    fn every_reason_is_one_line_that_names_the_function() {
+        let place = Some(Place::new("src/a.rs".into(), 3, 7));
+        let backtrace = Backtrace::default();
+        let message = String::from("two\nlines");
+        for (reason, expected) in [
+            (Reason::Late { stuck_at: backtrace.clone() }, "`app::f` did not return within 1.5 s"),
+            (
+                Reason::Panicked { message, location: place, backtrace: backtrace.clone() },
+                "`app::f` panicked at src/a.rs:3:7: two lines",
+            ),
+            (
+                Reason::Crashed { signal: 11, address: Some(16), stack_overflow: false, backtrace: backtrace.clone() },
+                "`app::f` crashed: SIGSEGV at address 0x10",
+            ),
+            (
+                Reason::Crashed { signal: 6, address: Some(16), stack_overflow: true, backtrace },
+                "`app::f` overflowed its stack (SIGABRT)",
+            ),
+            (Reason::Exited { code: 3 }, "`app::f` ended its process with code 3 instead of returning"),
+            (Reason::NotStarted(io::Error::other("fork")), "`app::f` was not started: fork"),
+            (Reason::Lost { why: "no room".into() }, "`app::f` lost its value: no room"),
+            (Reason::Cancelled, "`app::f` was cancelled"),
+        ] {
+            let error = of(reason);
+            assert_eq!(error.to_string(), expected);
+            let debug = format!("{error:?}");
+            assert!(debug.starts_with(expected) && debug.contains("limit: 1.5s"), "{debug}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_in_the_line_and_kept_in_the_reason() {
+        let long = "ž".repeat(10_000);
+        let error = of(Reason::Lost { why: long.clone() });
+        assert!(error.to_string().chars().count() < 500);
+        assert!(matches!(error.reason(), Reason::Lost { why } if *why == long));
+    }
+
+    #[test]
+    fn becomes_an_io_error_of_the_right_kind() {
+        assert_eq!(
+            io::Error::from(of(Reason::Late { stuck_at: Backtrace::default() })).kind(),
+            io::ErrorKind::TimedOut
+        );
+        let cause = io::Error::from(io::ErrorKind::OutOfMemory);
+        assert_eq!(io::Error::from(of(Reason::NotStarted(cause))).kind(), io::ErrorKind::OutOfMemory);
+        let error = io::Error::from(of(Reason::Cancelled));
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<TimedOut>()));
+    }
+
+    #[test]
+    fn lengths_of_time_read_well() {
+        for (nanos, text) in
+            [(0, "0 s"), (7, "7 ns"), (1_500, "1.5 µs"), (250_000_000, "250 ms"), (61_000_000_000, "61 s")]
+        {
+            assert_eq!(Seconds(Duration::from_nanos(nanos)).to_string(), text);
+        }
+    }
+}

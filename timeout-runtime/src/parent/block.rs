@@ -1,0 +1,194 @@
+//! Drives one call by `poll`, on the caller's thread.
+//!
+//! It never reads to the end of the pipe and never takes the pipe's end for the child's: both may be held open, or
+//! closed, by others. It never sleeps longer than the supervisor allows.
+
+use std::{
+    os::fd::BorrowedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{signal::Signal, time::TimeSpec},
+};
+
+use super::{
+    reaper::Reaper,
+    supervise::{Action, Event, Outcome, Supervisor},
+    tree,
+    worker::{End, Worker},
+};
+use crate::{
+    report::Usage,
+    sys::{
+        fault::{self, Op},
+        sched::ShortSlice,
+    },
+    wire::{
+        frame::{FrameReader, Progress, Remarks},
+        stage::Stage,
+        value::Landing,
+    },
+};
+
+/// How a call ended, with the child dead or dying and everything it started gone.
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    /// How far the child had come; `None` where that is not known.
+    pub(crate) stage: Option<Stage>,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// How long a call without a value waits for its killed child, to tell what it used.
+const PATIENCE_MS: u8 = 2;
+
+/// Waits for the end of a call and cleans up behind it. The value, if there is one, is in `landing`.
+pub(crate) fn run(
+    mut worker: Worker,
+    mut supervisor: Supervisor,
+    landing: &mut dyn Landing,
+    cancel: Option<BorrowedFd<'_>>,
+    reaper: &Reaper,
+) -> Verdict {
+    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None };
+    let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
+    let stage = worker.stage();
+    // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
+    match outcome {
+        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) => tree::kill(&worker),
+        _ if has_descendants => tree::kill(&worker),
+        _ => worker.signal_group(Signal::SIGKILL),
+    }
+    let end = match outcome {
+        Outcome::Value => worker.end(),
+        _ => worker.wait_briefly(PATIENCE_MS.into()),
+    };
+    if let Some(corpse) = worker.into_corpse() {
+        reaper.bury(corpse);
+    }
+    Verdict { outcome, stage, usage: end.and_then(|end| end.usage) }
+}
+
+/// The caller's thread while it waits.
+struct Vigil {
+    begin: Instant,
+    /// Looks at a child without a descriptor so far.
+    checks: u32,
+    slice: Option<ShortSlice>,
+}
+
+/// What is worth a look.
+struct Ready {
+    pipe: bool,
+    death: bool,
+    cancel: bool,
+}
+
+impl Vigil {
+    /// Feeds the supervisor until it has decided; gives its decision and whether the child waits with descendants.
+    fn drive(
+        &mut self,
+        worker: &mut Worker,
+        supervisor: &mut Supervisor,
+        landing: &mut dyn Landing,
+        mut cancel: Option<BorrowedFd<'_>>,
+    ) -> (Outcome, bool) {
+        let mut reader = FrameReader::new(worker.token());
+        let mut pipe_is_open = true;
+        let mut ready = Ready { pipe: false, death: false, cancel: false };
+        loop {
+            // Whether the child is gone is asked before the pipe is read, so that what it sent last is not missed.
+            let end = if ready.death { worker.end() } else { None };
+            let mut event = None;
+            if pipe_is_open && (ready.pipe || end.is_some()) {
+                event = match reader.advance(worker.pipe(), landing) {
+                    Ok(Progress::Message(message, remarks)) => Some(Event::Message(message, remarks)),
+                    Ok(Progress::Part) => Some(Event::Clock),
+                    Ok(Progress::Junk(why)) => Some(Event::Junk(why)),
+                    Ok(Progress::Empty) => None,
+                    Ok(Progress::Closed) => {
+                        // Mostly because the child is gone: worth a look, but no proof.
+                        pipe_is_open = false;
+                        ready.death = true;
+                        continue;
+                    }
+                    Err(errno) => Some(Event::Junk(format!("its result pipe could not be read: {errno}"))),
+                };
+            }
+            if let (None, Some(End { status, .. })) = (&event, end) {
+                event = Some(Event::Gone { status, cut: reader.is_within_a_frame() });
+            }
+            if event.is_none() && ready.cancel {
+                cancel = None;
+                event = Some(Event::Cancelled);
+            }
+            let has_descendants = matches!(event, Some(Event::Message(_, Remarks { has_descendants: true, .. })));
+            let more_to_read = matches!(event, Some(Event::Message(..) | Event::Clock));
+            let now = Instant::now();
+            let until = match supervisor.on(event.unwrap_or(Event::Clock), now) {
+                Action::End(outcome) => return (outcome, has_descendants),
+                Action::Wait { until } => until,
+                Action::Terminate { until } => {
+                    tree::terminate(worker);
+                    until
+                }
+            };
+            ready = match more_to_read {
+                true => Ready { pipe: true, ..ready },
+                false => self.wait(worker, pipe_is_open, cancel, until.map(|until| until.duration_since(now))),
+            };
+        }
+    }
+
+    /// Sleeps until something is worth a look, or for `left`.
+    fn wait(
+        &mut self,
+        worker: &Worker,
+        pipe_is_open: bool,
+        cancel: Option<BorrowedFd<'_>>,
+        left: Option<Duration>,
+    ) -> Ready {
+        let mut fds = [None; 3];
+        fds[0] = pipe_is_open.then(|| worker.pipe());
+        fds[1] = worker.pidfd();
+        fds[2] = cancel;
+        let mut timeout = left.map(|left| self.step(left));
+        if worker.pidfd().is_none() {
+            // Nobody wakes us when the child dies; a closed pipe mostly does, and these looks do in any case.
+            let interval = Duration::from_micros(200 << self.checks.min(6)).min(Duration::from_millis(10));
+            self.checks += 1;
+            timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
+        }
+        let mut polled: Vec<_> = fds.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        let result = fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        match result {
+            Ok(_) => {
+                let mut woken = polled.iter().map(|fd| fd.any().unwrap_or(true));
+                let [pipe, death, cancel] = fds.map(|fd| fd.is_some() && woken.next().unwrap_or(false));
+                Ready { pipe, death: death || worker.pidfd().is_none(), cancel }
+            }
+            Err(Errno::EINTR) => Ready { pipe: false, death: false, cancel: false },
+            Err(_) => {
+                // Out of memory, or forbidden: looking now and then is worse, but it ends.
+                thread::sleep(Duration::from_millis(1));
+                Ready { pipe: true, death: true, cancel: false }
+            }
+        }
+    }
+
+    /// How long to sleep at once. The kernel may prolong a sleep by a thousandth (`select_estimate_accuracy`), so a
+    /// long one stops short of its end, and the rest is slept with a slice that a spinning child cannot hold up.
+    fn step(&mut self, left: Duration) -> Duration {
+        const LAST_STEP: Duration = Duration::from_millis(5);
+        if left > LAST_STEP {
+            return left.mul_f64(0.996);
+        }
+        if self.slice.is_none() && self.begin.elapsed() >= LAST_STEP {
+            self.slice = ShortSlice::take();
+        }
+        left
+    }
+}

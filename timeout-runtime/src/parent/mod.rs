@@ -1,0 +1,8 @@
+//! The caller's side of a call: one child from its start to its reaping. Nothing here ever runs in a child.
+
+pub(crate) mod block;
+pub(crate) mod host;
+pub(crate) mod reaper;
+pub(crate) mod supervise;
+pub(crate) mod tree;
+pub(crate) mod worker;

@@ -1,0 +1,132 @@
+//! Ends a child together with everything it started, without privileges and without a survivor.
+//!
+//! A group kill misses what called `setsid`, and a walk down the tree is outrun by whoever forks while it walks. But the
+//! child is the subreaper of its descendants: every orphan becomes its child. Once it is *stopped* it neither forks nor
+//! reaps, so its list of children only grows and no number in it is given away. When two readings of the list are equal
+//! and everything in it is dead, nothing lives below the child: the topmost living descendant would be in the list.
+//!
+//! What this cannot reach: processes that changed their user, and those of a child that somebody else killed first.
+
+use std::{
+    fs,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use super::worker::Worker;
+use crate::sys::pidfd;
+
+/// How long the walk may take before the child is killed with what it has left.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Kills everything below the child, and the child. Its corpse is left to be reaped.
+pub(crate) fn kill(worker: &Worker) {
+    worker.signal(Signal::SIGSTOP);
+    kill_descendants(worker);
+    worker.signal(Signal::SIGKILL);
+    worker.signal_group(Signal::SIGKILL);
+}
+
+/// Asks the child and everything below it to end, stopped processes too.
+pub(crate) fn terminate(worker: &Worker) {
+    // The group first, in one call that nobody in it can outrun; then those that left it.
+    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+        worker.signal_group(signal);
+    }
+    let mut parents = vec![worker.pid()];
+    while let Some(parent) = parents.pop() {
+        for pid in children(parent) {
+            if group(pid).is_some_and(|group| group != worker.pid()) {
+                signal_child(parent, pid, Signal::SIGTERM, false);
+                signal_child(parent, pid, Signal::SIGCONT, false);
+            }
+            parents.push(pid);
+        }
+    }
+}
+
+fn kill_descendants(worker: &Worker) {
+    let begin = Instant::now();
+    let mut dead: Vec<Pid> = Vec::new();
+    let mut before: Option<Vec<Pid>> = None;
+    while begin.elapsed() < PATIENCE {
+        // Stopped before the list is read, or the list may still change behind our back. Not waited for before the
+        // first kills: a thread inside vfork stops only when the process it waits for is gone.
+        let halted = worker.is_halted();
+        let list = children(worker.pid());
+        for &pid in list.iter().rev().filter(|pid| !dead.contains(pid)).collect::<Vec<_>>() {
+            if signal_child(worker.pid(), pid, Signal::SIGKILL, halted) {
+                dead.push(pid);
+            }
+        }
+        let all_dead = list.iter().all(|pid| dead.contains(pid));
+        if halted && all_dead && before.as_ref() == Some(&list) {
+            return;
+        }
+        before = (halted && all_dead).then_some(list);
+        if !halted {
+            // The stop takes effect when the child's core looks up, some ten microseconds from now.
+            let _ = poll(&mut [], PollTimeout::ZERO);
+        }
+    }
+}
+
+/// Signals `pid` if it still is a child of `parent`; after a kill, tells whether it is dead. `held` says that `parent`
+/// is stopped, so that the numbers of its children cannot be given away.
+fn signal_child(parent: Pid, pid: Pid, signal: Signal, held: bool) -> bool {
+    match pidfd::open(pid) {
+        Ok(pidfd) => {
+            // The descriptor was opened by number: only if the number is that child's *now* was it that child's then.
+            if !held && parent_of(pid) != Some(parent) {
+                return false;
+            }
+            let _ = pidfd::signal(pidfd.as_fd(), signal);
+            signal == Signal::SIGKILL && is_gone(&pidfd, 2)
+        }
+        Err(_) if held => {
+            let _ = signal::kill(pid, signal);
+            signal == Signal::SIGKILL && state_of(pid).is_none_or(|state| state == 'Z' || state == 'X')
+        }
+        Err(_) => false,
+    }
+}
+
+fn is_gone(pidfd: &impl AsFd, patience: u8) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], patience).is_ok_and(|ready| ready > 0)
+}
+
+/// The children of every thread of `pid`, oldest first, living and dead. Empty without `/proc`.
+fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn state_of(pid: Pid) -> Option<char> {
+    stat_field(pid, 0)?.chars().next()
+}
+
+fn parent_of(pid: Pid) -> Option<Pid> {
+    stat_field(pid, 1)?.parse().ok().map(Pid::from_raw)
+}
+
+fn group(pid: Pid) -> Option<Pid> {
+    stat_field(pid, 2)?.parse().ok().map(Pid::from_raw)
+}
+
+/// A field of `/proc/<pid>/stat`, counted from behind the name, which may contain anything.
+fn stat_field(pid: Pid, index: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(index).map(str::to_owned)
+}

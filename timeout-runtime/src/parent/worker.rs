@@ -1,0 +1,202 @@
+//! One child: its pipe, its descriptor, its signals, and its status once it is gone.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use super::host::Flight;
+use crate::{
+    report::Usage,
+    sys::pidfd::{self, Status, Whom},
+    wire::{
+        frame::Token,
+        stage::{Stage, StageCell},
+    },
+};
+
+/// The process that runs one call.
+pub(crate) struct Worker {
+    process: Process,
+    /// Dropped before `pipe`, whose descriptor it enters.
+    _flight: Option<Flight>,
+    pipe: OwnedFd,
+    token: Token,
+    stage: Option<StageCell>,
+    end: Option<End>,
+}
+
+/// A child by descriptor, or by number where the kernel or a filter forbids descriptors.
+struct Process {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+/// How a child ended and what it had used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) status: Status,
+    pub(crate) usage: Option<Usage>,
+}
+
+impl Worker {
+    /// Takes over a child that has just been forked.
+    pub(crate) fn new(
+        pid: Pid,
+        pipe: OwnedFd,
+        flight: Option<Flight>,
+        token: Token,
+        stage: Option<StageCell>,
+    ) -> Worker {
+        // The number is not free before we reap, so the descriptor is of our child or, if somebody else has reaped it
+        // already, there is none.
+        let process = Process { pid, pidfd: pidfd::open(pid).ok() };
+        Worker { process, _flight: flight, pipe, token, stage, end: None }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn pipe(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// How far the child has come; `None` where that is not known.
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        self.stage.as_ref().map(StageCell::get)
+    }
+
+    /// Looks whether the child is gone, and reaps it if so.
+    pub(crate) fn end(&mut self) -> Option<End> {
+        if self.end.is_none() && self.is_dead() {
+            self.signal_group(Signal::SIGKILL);
+            self.end = self.process.reap();
+        }
+        self.end
+    }
+
+    /// Whether the child is dead, reaped or not.
+    fn is_dead(&self) -> bool {
+        match &self.process.pidfd {
+            Some(pidfd) => is_readable(pidfd, PollTimeout::ZERO),
+            None => !matches!(pidfd::is_alive(self.process.whom()), Ok(true)),
+        }
+    }
+
+    /// Whether the child is stopped or gone, so that no code of it runs.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.end.is_some() || !matches!(pidfd::is_halted(self.process.whom()), Ok(false))
+    }
+
+    /// Sends a signal to the child alone, unless it is gone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.end.is_none() {
+            // It may be gone by now, or have changed its user; either way nothing more can be done to it.
+            let _ = match self.pidfd() {
+                Some(pidfd) => pidfd::signal(pidfd, signal),
+                None => Err(Errno::ENOSYS),
+            }
+            .or_else(|_| self.process.signal_by_number(self.process.pid, signal));
+        }
+    }
+
+    /// Sends a signal to every process that stayed in the child's group. To be called before the child is reaped: its
+    /// corpse keeps the group's number from being given away.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        let group = Pid::from_raw(-self.process.pid.as_raw());
+        let _ = match self.pidfd() {
+            Some(pidfd) => pidfd::signal_group(pidfd, signal),
+            None => Err(Errno::ENOSYS),
+        }
+        .or_else(|errno| match errno {
+            // ESRCH is an answer: the group is empty, or the child had no time to make it.
+            Errno::ESRCH => Ok(()),
+            _ if self.end.is_some() => Ok(()),
+            _ => self.process.signal_by_number(group, signal),
+        });
+    }
+
+    /// Waits for the end of a killed child, but not for long.
+    pub(crate) fn wait_briefly(&mut self, patience: PollTimeout) -> Option<End> {
+        if self.end().is_none() {
+            match &self.process.pidfd {
+                Some(pidfd) => drop(is_readable(pidfd, patience)),
+                None => std::thread::sleep(std::time::Duration::from_micros(200)),
+            }
+        }
+        self.end()
+    }
+
+    /// What is left to be buried; `None` if the child has been reaped.
+    pub(crate) fn into_corpse(self) -> Option<Corpse> {
+        match self.end {
+            Some(_) => None,
+            None => Some(Corpse { process: self.process, _stage: self.stage }),
+        }
+    }
+}
+
+impl Process {
+    fn whom(&self) -> Whom<'_> {
+        match &self.pidfd {
+            Some(pidfd) => Whom::Descriptor(pidfd.as_fd()),
+            None => Whom::Number(self.pid),
+        }
+    }
+
+    /// Reaps the process if it is gone. `None` while it lives.
+    fn reap(&self) -> Option<End> {
+        let reaped = pidfd::reap(self.whom()).or_else(|errno| match errno {
+            // The kernel gives out pidfds, but does not let us wait for one (before 5.4, or by a filter).
+            Errno::EINVAL | Errno::EPERM | Errno::ENOSYS => pidfd::reap(Whom::Number(self.pid)),
+            errno => Err(errno),
+        });
+        match reaped {
+            Ok(end) => end.map(|(status, usage)| End { status, usage: Some(usage) }),
+            // The host ignores SIGCHLD, or one of its threads waits for any child.
+            Err(_) => Some(self.end_seen_by_others()),
+        }
+    }
+
+    fn end_seen_by_others(&self) -> End {
+        let status = self.pidfd.as_ref().and_then(|pidfd| pidfd::exit_info(pidfd.as_fd()).ok());
+        End { status: status.unwrap_or(Status::Unknown), usage: None }
+    }
+
+    /// Signals by number, if the number still belongs to a child of ours that has not been reaped.
+    fn signal_by_number(&self, target: Pid, signal: Signal) -> nix::Result<()> {
+        // Succeeds for a living child and for a corpse: both keep the number from being given away.
+        pidfd::is_alive(Whom::Number(self.pid))?;
+        signal::kill(target, signal)
+    }
+}
+
+fn is_readable(pidfd: &OwnedFd, patience: PollTimeout) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], patience).is_ok_and(|ready| ready > 0)
+}
+
+/// A child that is dead or dying and waits to be reaped. Its progress cell stays taken until then, as it may still write.
+pub(crate) struct Corpse {
+    process: Process,
+    _stage: Option<StageCell>,
+}
+
+impl Corpse {
+    /// Reaps the child if it is dead; tells whether it is gone.
+    pub(crate) fn reap(&mut self) -> bool {
+        self.process.reap().is_some()
+    }
+}

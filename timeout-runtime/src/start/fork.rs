@@ -1,0 +1,56 @@
+//! The start method `fork`: the child is a copy of the caller, so every argument is already there.
+//!
+//! Everything is prepared before the fork. From the making of the pipe to the closing of its writing end the gate is
+//! held, so that no sibling inherits that end; signals are blocked across the fork, so that none meant for the child
+//! runs a handler of the host in it.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{Job, NoChild, in_time, stdio::Stdio};
+use crate::{
+    child::{self, Legacy},
+    deadline::Deadline,
+    parent::{host::Host, worker::Worker},
+    sys::{pipe, process, signal},
+    wire::frame::Token,
+};
+
+/// Forks a child that does `job`.
+pub(crate) fn start(host: &'static Host, deadline: Deadline, job: Job<'_>) -> Result<Worker, NoChild> {
+    let passage = host.gate.enter(deadline.instant()).ok_or(NoChild::Late)?;
+    in_time(deadline)?;
+    let token = new_token(host);
+    let stage = host.stages.take();
+    let (read, write) = pipe::pipe().map_err(|errno| NoChild::failed("pipe", errno))?;
+    let flight = host.flights.enter(read.as_raw_fd());
+    let reading_end = read.as_raw_fd();
+    let stdio = Stdio::hold(host);
+    let stdout_is_free = stdio.is_usable();
+    let mask = signal::block_all();
+    // Each of these goes to the child in the child, and stays here in the parent.
+    let mut ours = Some((write, stage, stdio));
+    let forked = process::fork(|| {
+        Host::forget();
+        let Some((pipe, stage, stdio)) = ours.take() else { process::exit_now(0) };
+        drop(stdio);
+        // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
+        host.flights.all().chain([reading_end]).for_each(process::close);
+        child::run(Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free }, job)
+    });
+    signal::set_mask(&mask);
+    let stage = ours.take().and_then(|(_, stage, _)| stage);
+    drop(passage);
+    let pid = forked.map_err(|errno| NoChild::failed("fork", errno))?;
+    Ok(Worker::new(pid, read, flight, token, stage))
+}
+
+/// A number that no other call of this program, and no chance, puts on a pipe.
+fn new_token(host: &Host) -> Token {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    Token(RandomState::new().hash_one((host.pid.as_raw(), call)))
+}

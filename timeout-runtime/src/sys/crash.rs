@@ -1,0 +1,126 @@
+//! A last word from a crashing child: the signal, the address, and whether its stack had overflowed.
+//!
+//! The handler does not change what happens next. It sends one record and hands over to whoever handled the signal
+//! before, so that std still prints its line about a stack overflow and the process dies of the true signal. It calls
+//! nothing that is not async-signal-safe and never blocks for long: its record fits into an empty pipe.
+
+#![expect(unsafe_code, reason = "signal handlers and alternate stacks")]
+
+use std::{
+    ffi::{c_int, c_void},
+    mem, ptr,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+use nix::{errno::Errno, libc};
+
+/// What is known about a crash when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crash {
+    pub(crate) signal: i32,
+    /// The address that was accessed, where the signal has one.
+    pub(crate) address: Option<u64>,
+    pub(crate) stack_overflow: bool,
+}
+
+/// Called on the crashing thread, with its own stack gone: must be async-signal-safe and must not panic.
+pub(crate) type Handler = fn(&Crash);
+
+const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
+
+static HANDLER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// The dispositions from before, in the order of [`SIGNALS`]. Written by [`report`] before a handler can run.
+static mut BEFORE: [mem::MaybeUninit<libc::sigaction>; SIGNALS.len()] = [mem::MaybeUninit::uninit(); SIGNALS.len()];
+
+/// Has `handler` called when a signal that means a crash arrives. For a child with one thread, once.
+pub(crate) fn report(handler: Handler) {
+    HANDLER.store(handler as *mut c_void, Ordering::Relaxed);
+    use_own_stack();
+    for (index, signal) in SIGNALS.into_iter().enumerate() {
+        // SAFETY: all zeroes is a valid sigaction.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = on_crash as *const () as usize;
+        // Once: a second crash inside the handler kills. Never SA_NODEFER, which would loop on an overflow.
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
+        // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
+        let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
+        // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
+        unsafe { libc::sigaction(signal, &raw const action, before) };
+    }
+}
+
+/// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow.
+fn use_own_stack() {
+    const SIZE: usize = 128 << 10;
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let stack = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
+    if stack != libc::MAP_FAILED {
+        let stack = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: SIZE };
+        // SAFETY: the mapping has SIZE bytes, stays for the life of the process and is used for nothing else.
+        unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
+    }
+}
+
+extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let errno = Errno::last_raw();
+    // SAFETY: the kernel passes valid pointers to an SA_SIGINFO handler.
+    let (info, context) = unsafe { (&*info, &*context.cast::<libc::ucontext_t>()) };
+    // Codes above 0 come from the kernel for a fault; the others from kill, tgkill, sigqueue.
+    let is_fault = info.si_code > 0;
+    let address = is_fault.then(|| {
+        // SAFETY: a fault's siginfo has an address.
+        unsafe { info.si_addr() as u64 }
+    });
+    let stack_overflow = matches!(signal, libc::SIGSEGV | libc::SIGBUS)
+        && address.is_some_and(|address| stack_pointer(context).is_some_and(|sp| is_just_outside(address, sp)));
+    let handler = HANDLER.load(Ordering::Relaxed);
+    if !handler.is_null() {
+        // SAFETY: the only non-null value ever stored is a `Handler`.
+        let handler = unsafe { mem::transmute::<*mut c_void, Handler>(handler) };
+        handler(&Crash { signal, address, stack_overflow });
+    }
+    hand_over(signal, is_fault);
+    Errno::set_raw(errno);
+}
+
+/// Lets the signal do what it would have done without this module, as soon as the handler returns.
+fn hand_over(signal: c_int, is_fault: bool) {
+    let Some(index) = SIGNALS.iter().position(|known| *known == signal) else { return };
+    if is_fault || signal == libc::SIGABRT {
+        // The faulting instruction runs again, and abort(3) raises again by itself.
+        // SAFETY: BEFORE was filled in before this handler was installed and has not changed since.
+        let before = unsafe { (&raw const BEFORE[index]).cast::<libc::sigaction>() };
+        // SAFETY: `before` is a disposition that this process had.
+        unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
+    } else {
+        // Somebody sent it; nothing would raise it again. std's handler would swallow it, so straight to the default.
+        super::signal::set_default(signal);
+        // SAFETY: async-signal-safe; the signal stays pending until this handler returns.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// An overflow touches the page the stack pointer is in or just left; large frames are probed page by page.
+fn is_just_outside(address: u64, stack_pointer: u64) -> bool {
+    const NEAR: u64 = 64 << 10;
+    address.abs_diff(stack_pointer) < NEAR
+}
+
+#[cfg(target_arch = "x86_64")]
+fn stack_pointer(context: &libc::ucontext_t) -> Option<u64> {
+    // REG_RSP is 15; the conversion fails for no value of it.
+    let register = usize::try_from(libc::REG_RSP).ok()?;
+    Some(context.uc_mcontext.gregs[register].cast_unsigned())
+}
+
+#[cfg(target_arch = "aarch64")]
+fn stack_pointer(context: &libc::ucontext_t) -> Option<u64> {
+    Some(context.uc_mcontext.sp)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn stack_pointer(_context: &libc::ucontext_t) -> Option<u64> {
+    None
+}

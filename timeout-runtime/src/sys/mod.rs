@@ -1,0 +1,20 @@
+//! Every `unsafe` operation of the crate, behind safe names: descriptors and numbers in, `Errno` out.
+//!
+//! No policy lives here. Nothing in this folder decides when to wait, whom to kill or what an error means; it only
+//! makes one kernel or C-library call each and says why that call is sound. What [`nix`] already wraps safely is used
+//! from there directly.
+
+pub(crate) mod crash;
+pub(crate) mod epoll;
+pub(crate) mod exit;
+pub(crate) mod fault;
+pub(crate) mod futex;
+pub(crate) mod leaked;
+pub(crate) mod pidfd;
+pub(crate) mod pipe;
+pub(crate) mod process;
+pub(crate) mod sched;
+pub(crate) mod shared;
+pub(crate) mod signal;
+pub(crate) mod slot;
+pub(crate) mod stdout;

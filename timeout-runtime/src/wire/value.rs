@@ -1,0 +1,198 @@
+//! How a value crosses: numbers and text as their own memory, everything else through the codec.
+//!
+//! A `Vec<u8>`, a `String` or a vector of plain numbers is written from where it lies and read to where it will stay.
+//! Every other value is encoded, and then decoded once in the child: a `Deserialize` that fails, panics or never ends
+//! does so there, where the limit reaches it, and not in the caller.
+
+use std::os::fd::BorrowedFd;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+use castaway::cast;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::codec;
+use crate::sys::pipe::PlainVec;
+
+/// A value made ready for the journey.
+pub(crate) enum Packed<'a> {
+    Plain(&'a [u8]),
+    Encoded(Vec<u8>),
+}
+
+impl Packed<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Packed::Plain(bytes) => bytes,
+            Packed::Encoded(bytes) => bytes,
+        }
+    }
+}
+
+/// Makes a value ready; says why it cannot travel otherwise.
+pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Packed<'_>, String> {
+    match plain_bytes(value) {
+        Some(bytes) => Ok(Packed::Plain(bytes)),
+        None => codec::encode(value).map(Packed::Encoded).map_err(|error| error.to_string()),
+    }
+}
+
+/// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise.
+pub(crate) fn rehearse<T: DeserializeOwned>(packed: &Packed<'_>) -> Result<(), String> {
+    match packed {
+        Packed::Plain(_) => Ok(()),
+        // The value is not dropped: the child is about to end, and a destructor could have effects.
+        Packed::Encoded(bytes) => codec::decode::<T>(bytes).map(std::mem::forget).map_err(|error| error.to_string()),
+    }
+}
+
+/// Where the payload of a value lands while it arrives.
+pub(crate) trait Landing {
+    /// Makes room for more, in proportion to what has arrived; says why it cannot otherwise.
+    fn make_room(&mut self, left: u64) -> Result<(), String>;
+    /// Takes as many of `bytes` as there is room for.
+    fn copy_from(&mut self, bytes: &[u8]) -> usize;
+    /// Reads from `pipe` into the room there is, up to `at_most` bytes.
+    fn read_from(&mut self, pipe: BorrowedFd<'_>, at_most: u64) -> nix::Result<usize>;
+}
+
+impl<P: AnyBitPattern + NoUninit> Landing for PlainVec<P> {
+    fn make_room(&mut self, left: u64) -> Result<(), String> {
+        PlainVec::make_room(self, left).map_err(|error| format!("there was no room for {left} bytes more: {error}"))
+    }
+
+    fn copy_from(&mut self, bytes: &[u8]) -> usize {
+        PlainVec::copy_from(self, bytes)
+    }
+
+    fn read_from(&mut self, pipe: BorrowedFd<'_>, at_most: u64) -> nix::Result<usize> {
+        PlainVec::read_from(self, pipe, at_most)
+    }
+}
+
+/// Holds a value that arrives, and gives it when it is whole.
+pub(crate) trait Inbox<T> {
+    fn landing(&mut self) -> &mut dyn Landing;
+    /// Opens what has arrived; says what is wrong with it otherwise.
+    fn open(self: Box<Self>) -> Result<T, String>;
+}
+
+struct Encoded(PlainVec<u8>);
+struct Text(PlainVec<u8>);
+struct Numbers<P>(PlainVec<P>);
+
+impl<T: DeserializeOwned> Inbox<T> for Encoded {
+    fn landing(&mut self) -> &mut dyn Landing {
+        &mut self.0
+    }
+
+    fn open(self: Box<Self>) -> Result<T, String> {
+        let bytes = self.0.finish().unwrap_or_default();
+        codec::decode(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+impl<T> Inbox<T> for Text {
+    fn landing(&mut self) -> &mut dyn Landing {
+        &mut self.0
+    }
+
+    fn open(self: Box<Self>) -> Result<T, String> {
+        let text = String::from_utf8(self.0.finish().unwrap_or_default()).map_err(|error| error.to_string())?;
+        into(text, |text, result: &mut Option<T>| {
+            cast!(result, &mut Option<String>).map(|slot| *slot = Some(text)).ok()
+        })
+    }
+}
+
+/// Gives `plain` as a `T`, which it is.
+fn into<P, T>(plain: P, store: impl FnOnce(P, &mut Option<T>) -> Option<()>) -> Result<T, String> {
+    let mut result = None;
+    store(plain, &mut result);
+    result.ok_or_else(|| "it is of another type than it was taken for".into())
+}
+
+/// What travels as its own memory: one line per type, and nothing else in this file names them.
+macro_rules! plain_numbers {
+    ($($number:ty)*) => {
+        /// The memory of a value that travels as such.
+        fn plain_bytes<T>(value: &T) -> Option<&[u8]> {
+            if let Ok(text) = cast!(value, &String) {
+                return Some(text.as_bytes());
+            }
+            $(if let Ok(numbers) = cast!(value, &Vec<$number>) {
+                return Some(bytemuck::cast_slice(numbers));
+            })*
+            None
+        }
+
+        /// An inbox for a value of type `T`, of the kind that [`pack`] chooses for it.
+        pub(crate) fn inbox<T: DeserializeOwned>() -> Box<dyn Inbox<T>> {
+            let sample = None::<T>;
+            if cast!(&sample, &Option<String>).is_ok() {
+                return Box::new(Text(PlainVec::new()));
+            }
+            $(if cast!(&sample, &Option<Vec<$number>>).is_ok() {
+                return Box::new(Numbers::<$number>(PlainVec::new()));
+            })*
+            Box::new(Encoded(PlainVec::new()))
+        }
+
+        $(impl<T> Inbox<T> for Numbers<$number> {
+            fn landing(&mut self) -> &mut dyn Landing {
+                &mut self.0
+            }
+
+            fn open(self: Box<Self>) -> Result<T, String> {
+                let numbers = self.0.finish().ok_or("its last number is not whole")?;
+                into(numbers, |numbers, result: &mut Option<T>| {
+                    cast!(result, &mut Option<Vec<$number>>).map(|slot| *slot = Some(numbers)).ok()
+                })
+            }
+        })*
+    };
+}
+
+plain_numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn travels<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, plain: bool) {
+        let packed = pack(value).unwrap();
+        assert_eq!(matches!(packed, Packed::Plain(_)), plain, "{value:?}");
+        rehearse::<T>(&packed).unwrap();
+        let mut inbox = inbox::<T>();
+        let mut bytes = packed.bytes();
+        while !bytes.is_empty() {
+            inbox.landing().make_room(bytes.len() as u64).unwrap();
+            let taken = inbox.landing().copy_from(bytes);
+            bytes = &bytes[taken..];
+        }
+        assert_eq!(&inbox.open().unwrap(), value);
+    }
+
+    #[test]
+    fn numbers_and_text_travel_as_their_own_memory() {
+        travels(&vec![1u8, 2, 3], true);
+        travels(&vec![u128::MAX, 0], true);
+        travels(&vec![-1.5f64, f64::INFINITY], true);
+        travels(&Vec::<i16>::new(), true);
+        travels(&String::from("ahoj, světe"), true);
+    }
+
+    #[test]
+    fn everything_else_travels_encoded() {
+        travels(&vec![true, false], false);
+        travels(&Some(vec![1u8]), false);
+        travels(&((), 7u8, 'x'), false);
+    }
+
+    #[test]
+    fn text_that_is_none_is_an_error() {
+        let mut inbox = inbox::<String>();
+        inbox.landing().make_room(1).unwrap();
+        inbox.landing().copy_from(&[0xff]);
+        assert!(inbox.open().is_err());
+    }
+}
