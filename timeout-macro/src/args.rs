@@ -75,12 +75,7 @@ pub(crate) const OPTIONS: [Spec; 11] = [
         support: Support::Later("until then return the last value alone"),
         example: "latest",
     },
-    Spec {
-        name: "cancel",
-        takes: Takes::Expression,
-        support: Support::Later("until then choose a shorter limit"),
-        example: "cancel = token",
-    },
+    Spec { name: "cancel", takes: Takes::Expression, support: Support::Yes, example: "cancel = &token" },
     Spec { name: "crate", takes: Takes::Path, support: Support::Yes, example: "crate = my_timeout" },
 ];
 
@@ -265,7 +260,10 @@ mod tests {
         let args = parse(r#"self.limit, grace = 1, panic = "resume", start = fork, crate = ::my::rt,"#);
         assert_eq!(limits(&args), ["self . limit"]);
         assert_eq!(names(&args), ["grace", "panic", "start", "crate"]);
-        assert_eq!(args.option("panic").and_then(|o| o.value.text()).map(syn::LitStr::value).as_deref(), Some("resume"));
+        assert_eq!(
+            args.option("panic").and_then(|o| o.value.text()).map(syn::LitStr::value).as_deref(),
+            Some("resume")
+        );
         assert!(args.option("start").and_then(|o| o.value.word()).is_some_and(|word| word == "fork"));
         assert_eq!(args.runtime().to_token_stream().to_string(), ":: my :: rt");
         assert!(args.unreadable.is_empty());
@@ -273,7 +271,8 @@ mod tests {
 
     #[test]
     fn any_expression_is_a_limit() {
-        for source in ["limit", "crate::LIMIT", "a == b", "f::<A, B>(x, y)", "if x { 1 } else { 2 }", "grace", "250ms"] {
+        for source in ["limit", "crate::LIMIT", "a == b", "f::<A, B>(x, y)", "if x { 1 } else { 2 }", "grace", "250ms"]
+        {
             let args = parse(source);
             assert_eq!((limits(&args).len(), args.options.len(), args.unreadable.len()), (1, 0, 0), "{source}");
         }

@@ -6,8 +6,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    AssocType, Generics, ParenthesizedGenericArguments, ReceiverKind, Type, TypeFnPtr, TypeImplTrait, TypeParamBound,
-    TypeReference,
+    AssocType, GenericArgument, Generics, ParenthesizedGenericArguments, Path, PathArguments, PathSegment,
+    ReceiverKind, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
 };
 
 use crate::args::{Args, OPTIONS, Support, Takes, Value, spec};
@@ -41,6 +41,7 @@ pub(crate) fn check_function(function: &Function, errors: &mut Errors) {
     check_extern(function, errors);
     check_async(function, errors);
     check_result(function, errors);
+    check_error_type(function, errors);
     // Nothing is written back from a function that never returns, so nothing can be lost.
     if !function.never_returns() {
         check_mutable_receiver(function, errors);
@@ -187,7 +188,8 @@ fn check_const(function: &Function, errors: &mut Errors) {
 
 fn check_extern(function: &Function, errors: &mut Errors) {
     if let Some(abi) = &function.sig.abi {
-        let message = "an `extern` function cannot return a `Result`; put `#[timeout]` on a plain `fn` and call that here";
+        let message =
+            "an `extern` function cannot return a `Result`; put `#[timeout]` on a plain `fn` and call that here";
         errors.at(abi, message);
     }
 }
@@ -218,6 +220,48 @@ fn check_result(function: &Function, errors: &mut Errors) {
     }
 }
 
+/// The usual errors that have no serde, as far as their names tell; the compiler finds the others, in serde's words.
+fn check_error_type(function: &Function, errors: &mut Errors) {
+    let Some(Type::Path(result)) = function.written_result().map(peel) else { return };
+    let message =
+        "errors without serde are not supported yet; return their text, with `.map_err(|error| error.to_string())`";
+    if ends_with_one_of(&result.path, &[("io", "Result"), ("fmt", "Result"), ("anyhow", "Result"), ("eyre", "Result")])
+    {
+        errors.at(&result.path, message);
+        return;
+    }
+    let Some(result) = result.path.segments.last().filter(|last| last.ident == "Result") else { return };
+    match type_arguments(result).nth(1).map(peel) {
+        Some(Type::Path(error)) if is_error_without_serde(&error.path) => errors.at(error, message),
+        _ => {}
+    }
+}
+
+fn is_error_without_serde(error: &Path) -> bool {
+    let boxed = |segment: &PathSegment| {
+        segment.ident == "Box" && matches!(type_arguments(segment).next().map(peel), Some(Type::TraitObject(_)))
+    };
+    ends_with_one_of(error, &[("io", "Error"), ("fmt", "Error"), ("anyhow", "Error"), ("eyre", "Report")])
+        || error.segments.last().is_some_and(boxed)
+}
+
+fn ends_with_one_of(path: &Path, endings: &[(&str, &str)]) -> bool {
+    let mut names = path.segments.iter().rev().map(|segment| &segment.ident);
+    let (Some(last), Some(parent)) = (names.next(), names.next()) else { return false };
+    endings.iter().any(|(module, name)| parent == module && last == name)
+}
+
+fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Type> {
+    let arguments = match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+        PathArguments::None | PathArguments::Parenthesized(_) => None,
+    };
+    arguments.into_iter().flatten().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
 fn check_mutable_receiver(function: &Function, errors: &mut Errors) {
     let Some(ReceiverKind::Typed(_, ty)) = function.sig.receiver().map(|receiver| &receiver.kind) else { return };
     for reference in hidden_mutable(ty) {
@@ -236,7 +280,10 @@ fn check_mutable_args(function: &Function, errors: &mut Errors) {
         }
         let unnamed = named_by(&arg.pat).is_none() && !matches!(*arg.pat, syn::Pat::Wild(_));
         if unnamed {
-            errors.at(&arg.pat, "a `&mut` argument behind a pattern cannot be written back; name it and match in the body");
+            errors.at(
+                &arg.pat,
+                "a `&mut` argument behind a pattern cannot be written back; name it and match in the body",
+            );
         }
     }
 }

@@ -226,7 +226,9 @@ impl FaultKind {
     pub(crate) fn message(&self, name: &str) -> String {
         let units = UNITS.map(|(unit, _)| format!("`{unit}`")).join(", ");
         match self {
-            Self::Zero if name == "grace" => "the grace must be more than zero; leave it out to kill at once".to_owned(),
+            Self::Zero if name == "grace" => {
+                "the grace must be more than zero; leave it out to kill at once".to_owned()
+            }
             Self::Zero => format!("the {name} must be more than zero"),
             Self::Negative => format!("the {name} must not be negative"),
             Self::BelowOneNano => format!("the {name} must be at least `1ns`"),
@@ -244,7 +246,9 @@ impl FaultKind {
                 format!("`{found}` is not a time; write seconds, as in `2`, or a unit, as in `250ms`")
             }
             Self::UnitInExpression { literal } => {
-                format!("`{literal}` must stand alone; in an expression use a `Duration`, as in `Duration::from_secs(2)`")
+                format!(
+                    "`{literal}` must stand alone; in an expression use a `Duration`, as in `Duration::from_secs(2)`"
+                )
             }
         }
     }
@@ -322,7 +326,15 @@ mod tests {
         }
         assert_eq!(nanos("9467280000"), Ok(LONGEST));
         assert_eq!(nanos("109575d"), Ok(LONGEST));
-        for source in ["9467280000.000000001", "110000d", "1e20ns", "1e21", "1e300", "1e99999999999", "99999999999999999999999999999999999999999999"] {
+        for source in [
+            "9467280000.000000001",
+            "110000d",
+            "1e20ns",
+            "1e21",
+            "1e300",
+            "1e99999999999",
+            "99999999999999999999999999999999999999999999",
+        ] {
             assert_eq!(nanos(source), Err(FaultKind::TooLong), "{source}");
         }
     }
@@ -369,7 +381,10 @@ mod tests {
     #[test]
     fn other_expressions_are_left_for_run_time() {
         for source in ["LIMIT", "self.limit", "cfg.limit()", "{ 2 }", "-x", "2 * N", "if fast { 1 } else { 60 }"] {
-            assert!(matches!(read(&syn::parse_str(source).expect("an expression")), Ok(Reading::Expression)), "{source}");
+            assert!(
+                matches!(read(&syn::parse_str(source).expect("an expression")), Ok(Reading::Expression)),
+                "{source}"
+            );
         }
         assert_eq!(
             read(&syn::parse_str("2 * 250ms").expect("an expression")).err().map(|fault| fault.kind),

@@ -15,7 +15,7 @@ use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
 
 /// Expands `#[timeout(attribute)] item`.
-pub(crate) fn timeout(attribute: &TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn timeout(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = syn::parse2::<Args>(attribute.clone()).map_err(|error| errors.push(error)).unwrap_or_default();
     check::check_args(&args, &mut errors);
@@ -108,7 +108,9 @@ impl Expansion<'_> {
         let grace = self.args.option("grace").and_then(|option| option.value.expr()).map(time);
         let grace = grace.map(|grace| quote!(.grace(#grace)));
         let resume = self.args.option("panic").map(|_| quote!(.resume_panics()));
-        quote!(#runtime::Call::new(#limit) #grace #resume)
+        let cancel = self.args.option("cancel").and_then(|option| option.value.expr());
+        let cancel = cancel.map(|token| quote!(.cancel(#token)));
+        quote!(#runtime::Call::new(#limit) #grace #resume #cancel)
     }
 
     /// The statements are spliced, not the block: two pairs of braces would warn of `unused_braces` in the user's code.
@@ -156,7 +158,8 @@ impl Expansion<'_> {
             Held::Named { ident, mutability, attrs, ty } => {
                 let held = self.hold_at(ty.span(), ident);
                 // An argument may be called `_v`; that we use it is none of clippy's business.
-                let allow = ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+                let allow =
+                    ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
                 quote! {
                     #allow
                     let #slot = #held;
@@ -198,7 +201,8 @@ impl Expansion<'_> {
         // documentation says what the `Result` is for, and it is `must_use` by itself.
         let written_without = !function.is_test() && !function.returns_a_result();
         let errors_doc = written_without.then(|| quote!(#[allow(clippy::missing_errors_doc)]));
-        let must_use = function.attrs.iter().any(|attr| matches!(&attr.meta, Meta::Path(path) if path.is_ident("must_use")));
+        let must_use =
+            function.attrs.iter().any(|attr| matches!(&attr.meta, Meta::Path(path) if path.is_ident("must_use")));
         let must_use = (written_without && must_use).then(|| quote!(#[allow(clippy::double_must_use)]));
         quote!(#(#attrs)* #track_caller #errors_doc #must_use)
     }
@@ -257,13 +261,13 @@ mod tests {
     fn expand(args: &str, item: &str) -> String {
         let args: TokenStream = args.parse().expect("tokens");
         let item: TokenStream = item.parse().expect("tokens");
-        let expansion = super::timeout(&args, item);
+        let expansion = super::timeout(&args, &item);
         prettyplease::unparse(&syn::parse2(expansion).expect("the expansion is an item"))
     }
 
     /// The same for a method, which is no item by itself.
     fn expand_method(args: &str, method: &str) -> String {
-        let method = super::timeout(&args.parse().expect("tokens"), method.parse().expect("tokens"));
+        let method = super::timeout(&args.parse().expect("tokens"), &method.parse().expect("tokens"));
         let file = prettyplease::unparse(&syn::parse_quote!(impl S { #method }));
         let lines = file.lines().filter_map(|line| line.strip_prefix("    "));
         lines.flat_map(|line| [line, "\n"]).collect()
@@ -271,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_function_becomes_one_call() {
-        let expansion = expand("2", "/// Docs.\n#[inline]\npub fn f<T>(a: &str, mut b: T) -> Vec<T> where T: Clone { b(a)?; c }");
+        let expansion =
+            expand("2", "/// Docs.\n#[inline]\npub fn f<T>(a: &str, mut b: T) -> Vec<T> where T: Clone { b(a)?; c }");
         assert_eq!(
             expansion,
             r#"/// Docs.
@@ -301,7 +306,8 @@ where
 
     #[test]
     fn options_are_set_before_the_body_runs() {
-        let expansion = expand("cfg.limit(), grace = 250ms, panic = \"resume\", start = fork, crate = my::rt", "fn f() { g() }");
+        let expansion =
+            expand("cfg.limit(), grace = 250ms, panic = \"resume\", start = fork, crate = my::rt", "fn f() { g() }");
         assert_eq!(
             expansion,
             r#"#[track_caller]
@@ -390,7 +396,7 @@ async fn t() {
 
     #[test]
     fn lints_are_silenced_only_for_what_the_attribute_adds() {
-        let result = expand("2", "#[must_use] fn f() -> io::Result<u8> { g() }");
+        let result = expand("2", "#[must_use] fn f() -> Result<u8, E> { g() }");
         assert!(!result.contains("allow"), "{result}");
         let value = expand("2", "#[must_use] fn f() -> u8 { g() }");
         assert!(value.contains("#[allow(clippy::missing_errors_doc)]"), "{value}");

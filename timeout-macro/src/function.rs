@@ -7,7 +7,9 @@ use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::token::Brace;
-use syn::{Attribute, FnArg, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Token, Type, Visibility, braced};
+use syn::{
+    Attribute, FnArg, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Token, Type, Visibility, braced,
+};
 
 /// A function or method, or the head of one.
 pub(crate) struct Function {
@@ -53,7 +55,11 @@ impl Parse for Function {
 /// Looks for `fn` behind the words that may stand before it.
 fn starts_a_function(input: ParseStream) -> bool {
     let ahead = input.fork();
-    while ahead.peek(Token![const]) || ahead.peek(Token![async]) || ahead.peek(Token![unsafe]) || ahead.peek(Token![extern]) {
+    while ahead.peek(Token![const])
+        || ahead.peek(Token![async])
+        || ahead.peek(Token![unsafe])
+        || ahead.peek(Token![extern])
+    {
         if ahead.parse::<TokenTree>().is_err() || ahead.parse::<Option<syn::LitStr>>().is_err() {
             return false;
         }
@@ -74,7 +80,9 @@ fn not_a_function(input: ParseStream) -> syn::Error {
         "put what may take long into one"
     };
     match Ident::parse_any(&ahead) {
-        Ok(word) => syn::Error::new(word.span(), format!("`#[timeout]` belongs on a function, not on `{word}`; {way_out}")),
+        Ok(word) => {
+            syn::Error::new(word.span(), format!("`#[timeout]` belongs on a function, not on `{word}`; {way_out}"))
+        }
         Err(_) => input.error(format!("`#[timeout]` belongs on a function; {way_out}")),
     }
 }
@@ -117,7 +125,9 @@ impl Function {
     /// Whether the function returns a `Result` as it is written, as far as the name says.
     pub(crate) fn returns_a_result(&self) -> bool {
         match self.written_result().map(peel) {
-            Some(Type::Path(path)) => path.path.segments.last().is_some_and(|last| last.ident.to_string().ends_with("Result")),
+            Some(Type::Path(path)) => {
+                path.path.segments.last().is_some_and(|last| last.ident.to_string().ends_with("Result"))
+            }
             _ => false,
         }
     }
@@ -219,7 +229,8 @@ mod tests {
 
     #[test]
     fn the_body_is_taken_as_it_comes() {
-        let function = parse("pub(crate) unsafe fn f() { #![allow(unused)] some syntax of the future !! }").expect("a function");
+        let function =
+            parse("pub(crate) unsafe fn f() { #![allow(unused)] some syntax of the future !! }").expect("a function");
         let body = function.body.expect("a body");
         assert_eq!(body.inner_attrs.len(), 1);
         assert_eq!(body.statements.to_string(), "some syntax of the future !!");
@@ -228,7 +239,9 @@ mod tests {
 
     #[test]
     fn tests_are_told_by_the_attributes_that_are_left() {
-        for source in ["#[test] fn f() {}", "#[::core::prelude::v1::test] fn f() {}", "#[tokio::test(flavor = \"x\")] fn f() {}"] {
+        for source in
+            ["#[test] fn f() {}", "#[::core::prelude::v1::test] fn f() {}", "#[tokio::test(flavor = \"x\")] fn f() {}"]
+        {
             assert!(parse(source).expect("a function").is_test(), "{source}");
         }
         assert!(parse("#[should_panic(expected = \"x\")] fn f() {}").expect("a function").is_test());
