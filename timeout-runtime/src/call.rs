@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Cancel, IntoLimit, Ran, Reason, TimedOut,
-    child::outbox::Outbox,
+    child::{Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
     parent::{
@@ -203,14 +203,19 @@ impl Call {
         };
         let host = Host::current();
         host.reaper.sweep();
-        let worker = match start::fork::start(host, deadline, job) {
-            Ok(worker) => worker,
-            Err(NoChild::Late) => return Err(facts(Reason::late(), Ran::No)),
-            Err(NoChild::Failed(error)) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+        let mut options = Options { has_grace: !self.grace.is_zero(), watch_panics: true };
+        let Verdict { outcome, stage, usage } = loop {
+            let worker = match start::fork::start(host, deadline, options, job) {
+                Ok(worker) => worker,
+                Err(NoChild::Late) => return Err(facts(Reason::late(), Ran::No)),
+                Err(NoChild::Failed(error)) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+            };
+            let supervisor = Supervisor::new(deadline, self.grace);
+            match block::run(worker, supervisor, landing, cancel, &host.reaper) {
+                Verdict { outcome: Outcome::HookHeld, .. } => options.watch_panics = false,
+                verdict => break verdict,
+            }
         };
-        let supervisor = Supervisor::new(deadline, self.grace);
-        let verdict = block::run(worker, supervisor, landing, cancel, &host.reaper);
-        let Verdict { outcome, stage, usage } = verdict;
         match reason(outcome, stage) {
             None => Ok(()),
             Some((reason, ran)) => Err(Facts { usage, stage, ..facts(reason, ran) }),
@@ -237,7 +242,10 @@ fn function_of<F>() -> &'static str {
     while let Some(outer) = path.strip_suffix("::{{closure}}") {
         path = outer;
     }
-    path
+    // The type of a function pointer or a box tells nothing of what is behind it.
+    let is_opaque =
+        ["fn(", "unsafe ", "extern ", "&", "alloc::boxed::Box<"].iter().any(|start| path.starts_with(start));
+    if is_opaque { "the body" } else { path }
 }
 
 /// Opens a value; a `Deserialize` that panics only now, after it did not in the child, loses it.
@@ -250,13 +258,13 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
     let backtrace = Backtrace::default();
     // Where the progress is not known, the body may have begun.
     let ran = match stage {
-        Some(Stage::Setup) => Ran::No,
+        Some(Stage::Setup | Stage::Hook) => Ran::No,
         Some(Stage::Body) | None => Ran::Maybe,
         Some(Stage::Encoding | Stage::Decoding | Stage::Sending) => Ran::Yes,
     };
     Some(match outcome {
         Outcome::Value => return None,
-        Outcome::Late => (Reason::late(), ran),
+        Outcome::Late | Outcome::HookHeld => (Reason::late(), ran),
         Outcome::Cancelled => (Reason::Cancelled, ran),
         Outcome::Panicked(report) => {
             let location = report.place.map(|(file, line, column)| Place::new(file, line, column));

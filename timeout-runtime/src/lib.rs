@@ -14,6 +14,8 @@ mod cancel;
 mod child;
 mod deadline;
 mod error;
+#[cfg(test)]
+mod faults;
 mod limit;
 mod parent;
 mod report;
@@ -32,10 +34,7 @@ pub use timeout_macro::timeout;
 /// What the attribute's expansion uses. Not for others: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::{
-        sys::slot::Slot,
-        write_back::{Slots, WriteBack},
-    };
+    pub use crate::write_back::{Slot, Slots, WriteBack};
 
     /// Gives the value of a test's body, or fails the test with the body's own message.
     #[track_caller]

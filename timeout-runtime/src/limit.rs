@@ -32,10 +32,9 @@ impl IntoLimit for Duration {
     }
 }
 
-impl<L: IntoLimit + Copy> IntoLimit for &L {
-    #[track_caller]
+impl IntoLimit for &Duration {
     fn into_limit(self) -> Duration {
-        (*self).into_limit()
+        *self
     }
 }
 

@@ -6,7 +6,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sys::slot::Slot;
+use crate::sys::place::Place;
 
 /// A type that can be written back through a `&mut` argument.
 #[diagnostic::on_unimplemented(
@@ -62,6 +62,26 @@ impl<T: Serialize + DeserializeOwned> WriteBack for [T] {
     }
 }
 
+/// A `&mut` argument of one call.
+#[derive(Debug)]
+pub struct Slot<U: ?Sized>(Place<U>);
+
+impl<U: WriteBack + ?Sized> Slot<U> {
+    /// Remembers where the argument lies.
+    pub fn hold(argument: &mut U) -> Slot<U> {
+        Slot(Place::of(argument))
+    }
+}
+
+// Without the bound, so that a type that lacks it is told once, where it is held.
+impl<U: ?Sized> Slot<U> {
+    /// Gives the argument to the body.
+    #[expect(clippy::mut_from_ref, reason = "the slot only remembers the address of what it lends")]
+    pub fn lend<'a>(&self) -> &'a mut U {
+        self.0.lend()
+    }
+}
+
 /// The `&mut` arguments of one call, as nested pairs that end in `()`.
 pub trait Slots {
     /// The changed values on their way.
@@ -93,15 +113,15 @@ impl<U: WriteBack + ?Sized, Rest: Slots> Slots for (Slot<U>, Rest) {
     type Owned = (U::Owned, Rest::Owned);
 
     fn view(&self) -> impl Serialize {
-        (self.0.get().view(), self.1.view())
+        (self.0.0.get().view(), self.1.view())
     }
 
     fn fits(&self, (first, rest): &Self::Owned) -> bool {
-        self.0.get().fits(first) && self.1.fits(rest)
+        self.0.0.get().fits(first) && self.1.fits(rest)
     }
 
     fn replace(&mut self, (first, rest): Self::Owned) {
-        self.0.get_mut().replace(first);
+        self.0.0.get_mut().replace(first);
         self.1.replace(rest);
     }
 }

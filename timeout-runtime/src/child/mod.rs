@@ -4,4 +4,4 @@ pub(crate) mod outbox;
 mod panic;
 mod run;
 
-pub(crate) use run::{Legacy, run};
+pub(crate) use run::{Legacy, Options, run};

@@ -5,14 +5,14 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::unistd::{Pid, getpid};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    sys::{crash::Crash, leaked::Leaked, pipe, process, stdout},
+    sys::{crash::Crash, leaked::Leaked, lifeline, process, stdout},
     wire::{
         codec,
         frame::{self, Remarks, Token},
@@ -64,12 +64,12 @@ impl Outbox {
             Err(why) => self.end_with(Kind::Lost, why.as_bytes()),
         };
         self.enter(Stage::Decoding);
-        let begin = Instant::now();
-        if let Err(why) = value::rehearse::<T>(&packed) {
-            self.end_with(Kind::Lost, why.as_bytes());
-        }
+        let decoding = match value::rehearse::<T>(&packed) {
+            Ok(decoding) => decoding,
+            Err(why) => self.end_with(Kind::Lost, why.as_bytes()),
+        };
         self.enter(Stage::Sending);
-        self.last_word(Kind::Value, begin.elapsed(), packed.bytes())
+        self.last_word(Kind::Value, decoding, packed.bytes())
     }
 
     /// Sends a report and ends the process.
@@ -103,14 +103,14 @@ impl Outbox {
         process::close_all_but(self.pipe.as_raw_fd());
         self.send(kind, Remarks { has_descendants, decoding }, payload);
         if has_descendants {
-            process::wait_to_be_killed();
+            lifeline::wait_to_be_killed(self.pipe.as_fd());
         }
         process::exit_now(0)
     }
 
     /// Async-signal-safe for short payloads. A caller that is gone needs no answer, so failures are not looked at.
     fn send(&self, kind: Kind, remarks: Remarks, payload: &[u8]) {
-        pipe::disarm_lifeline(self.pipe.as_fd());
+        lifeline::disarm(self.pipe.as_fd());
         let _ = frame::send(self.pipe.as_fd(), self.token, kind, remarks, payload);
     }
 }
@@ -126,9 +126,14 @@ pub(crate) fn on_exit(code: i32) {
 pub(crate) fn on_crash(crash: &Crash) {
     if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
         // A panic that cannot unwind ends in SIGABRT, on the thread that panicked.
+        let has_descendants = process::has_children();
+        let remarks = Remarks { has_descendants, ..Remarks::default() };
         if crash.signal == nix::libc::SIGABRT && std::thread::panicking() {
-            super::panic::with_last(|report| outbox.send(Kind::Panicked, Remarks::default(), report));
+            super::panic::with_last(|report| outbox.send(Kind::Panicked, remarks, report));
         }
-        outbox.send(Kind::Crashed, Remarks::default(), &message::crash_payload(crash));
+        outbox.send(Kind::Crashed, remarks, &message::crash_payload(crash));
+        if has_descendants {
+            lifeline::wait_to_be_killed(outbox.pipe.as_fd());
+        }
     }
 }

@@ -9,23 +9,19 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use nix::{
-    errno::Errno,
-    sys::signal::SigSet,
-    unistd::{Pid, getppid},
-};
+use nix::{errno::Errno, sys::signal::SigSet, unistd::Pid};
 
 use super::{
     outbox::{self, Outbox},
     panic,
 };
 use crate::{
-    sys::{crash, epoll, exit, pipe, process, signal},
+    sys::{crash, epoll, exit, lifeline, process, signal, terminate},
     wire::{
         codec,
         frame::Token,
         message::{Kind, SetupReport},
-        stage::StageCell,
+        stage::{Stage, StageCell},
     },
 };
 
@@ -39,11 +35,24 @@ pub(crate) struct Legacy {
     pub(crate) token: Token,
     pub(crate) stage: Option<StageCell>,
     pub(crate) stdout_is_free: bool,
+    /// About how many descriptors the host has open; 0 if that is not known.
+    pub(crate) descriptors: u64,
+    pub(crate) options: Options,
+}
+
+/// What a child does only in some calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// The host will ask before it kills.
+    pub(crate) has_grace: bool,
+    /// Panics are seen by a hook. Without it they are printed by the host's, and their place is not known.
+    pub(crate) watch_panics: bool,
 }
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
-    let Legacy { host, mask, pipe, token, stage, stdout_is_free } = legacy;
+    let Legacy { host, mask, pipe, token, stage, stdout_is_free, descriptors, options } = legacy;
+    let Options { has_grace, watch_panics } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
     let outbox = Outbox::open(pipe, token, stage, stdout_is_free);
@@ -51,12 +60,8 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     if let Err(errno) = process::new_session() {
         not_started(outbox, "setsid", errno);
     }
-    // 3. Tied to the host's life. The first kills this process when the calling thread ends, which waits for us; the
-    //    second kills the whole group when nobody is left who could read the pipe. Where a sandbox forbids one, the
-    //    other holds. A host that died before that shows as another parent; 0 is one outside our pid namespace.
-    let _ = process::die_with_parent();
-    let _ = pipe::arm_lifeline(outbox.pipe().as_fd(), outbox.owner());
-    if getppid() != host && getppid() != Pid::from_raw(0) {
+    // 3. Tied to the host's life; a host that died before that needs nothing of us.
+    if !lifeline::arm(outbox.pipe().as_fd(), outbox.owner(), host) {
         process::exit_now(0);
     }
     // 4. Orphans come to this process, where the caller finds them; refused, the group kill remains.
@@ -64,12 +69,19 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     // 5. A core dump would delay the news of a crash.
     process::no_core_dump();
     // 6. A socket dropped in here must not be deaf out there.
-    epoll::make_private(outbox.pipe().as_fd());
-    // 7. Whatever the end, it is told.
+    epoll::make_private(outbox.pipe().as_fd(), descriptors);
+    // 7. Asked to end, it must not leave its descendants where they are not found.
+    if has_grace {
+        terminate::last();
+    }
+    // 8. Whatever the end, it is told.
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
-    panic::watch();
-    // 8. The body runs with the signals that its caller had.
+    if watch_panics {
+        outbox.enter(Stage::Hook);
+        panic::watch();
+    }
+    // 9. The body runs with the signals that its caller had.
     signal::set_mask(&mask);
     let payload = match catch_unwind(AssertUnwindSafe(|| job(outbox))) {
         Ok(()) => process::exit_now(0),

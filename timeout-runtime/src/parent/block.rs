@@ -42,6 +42,9 @@ pub(crate) struct Verdict {
     pub(crate) usage: Option<Usage>,
 }
 
+/// How long a child may take to become ready before it is looked at.
+const SETUP: Duration = Duration::from_millis(5);
+
 /// How long a call without a value waits for its killed child, to tell what it used.
 const PATIENCE_MS: u8 = 2;
 
@@ -58,12 +61,12 @@ pub(crate) fn run(
     let stage = worker.stage();
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
     match outcome {
-        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) => tree::kill(&worker),
+        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&worker),
         _ if has_descendants => tree::kill(&worker),
         _ => worker.signal_group(Signal::SIGKILL),
     }
     let end = match outcome {
-        Outcome::Value => worker.end(),
+        Outcome::Value => worker.reap(),
         _ => worker.wait_briefly(PATIENCE_MS.into()),
     };
     if let Some(corpse) = worker.into_corpse() {
@@ -125,6 +128,9 @@ impl Vigil {
                 cancel = None;
                 event = Some(Event::Cancelled);
             }
+            if event.is_none() && self.finds_hook_held(worker) {
+                event = Some(Event::HookHeld);
+            }
             let has_descendants = matches!(event, Some(Event::Message(_, Remarks { has_descendants: true, .. })));
             let more_to_read = matches!(event, Some(Event::Message(..) | Event::Clock));
             let now = Instant::now();
@@ -143,6 +149,12 @@ impl Vigil {
         }
     }
 
+    /// Whether the child waits for the panic hook's lock. A thread of the host that panicked at the fork held it, and the
+    /// child's copy is held for ever; that thread itself may take long, as it looks up the symbols of a backtrace.
+    fn finds_hook_held(&self, worker: &Worker) -> bool {
+        worker.stage() == Some(Stage::Hook) && self.begin.elapsed() >= SETUP && tree::is_asleep(worker.pid())
+    }
+
     /// Sleeps until something is worth a look, or for `left`.
     fn wait(
         &mut self,
@@ -156,19 +168,25 @@ impl Vigil {
         fds[1] = worker.pidfd();
         fds[2] = cancel;
         let mut timeout = left.map(|left| self.step(left));
+        if worker.stage().is_some_and(|stage| stage <= Stage::Hook) {
+            timeout = Some(timeout.map_or(SETUP, |timeout| timeout.min(SETUP)));
+        }
         if worker.pidfd().is_none() {
             // Nobody wakes us when the child dies; a closed pipe mostly does, and these looks do in any case.
             let interval = Duration::from_micros(200 << self.checks.min(6)).min(Duration::from_millis(10));
             self.checks += 1;
             timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
         }
-        let mut polled: Vec<_> = fds.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        // What is not there is stood in for by the pipe, asked for nothing: poll always tells of a closed pipe.
+        let mut polled = fds.map(|fd| match fd {
+            Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
+            None => PollFd::new(worker.pipe(), PollFlags::empty()),
+        });
         let result = fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
         match result {
             Ok(_) => {
-                let mut woken = polled.iter().map(|fd| fd.any().unwrap_or(true));
-                let [pipe, death, cancel] = fds.map(|fd| fd.is_some() && woken.next().unwrap_or(false));
-                Ready { pipe, death: death || worker.pidfd().is_none(), cancel }
+                let woken = |index: usize| fds[index].is_some() && polled[index].any().unwrap_or(true);
+                Ready { pipe: woken(0), death: woken(1) || worker.pidfd().is_none(), cancel: woken(2) }
             }
             Err(Errno::EINTR) => Ready { pipe: false, death: false, cancel: false },
             Err(_) => {

@@ -6,12 +6,11 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
     time::Duration,
 };
 
 use super::{host::Host, worker::Corpse};
-use crate::sys::fault::{self, Op};
+use crate::sys::thread;
 
 #[derive(Default)]
 pub(crate) struct Reaper(Mutex<List>);
@@ -29,7 +28,7 @@ impl Reaper {
         list.corpses.push(corpse);
         if !list.thread_runs {
             // Without a thread the next call sweeps.
-            list.thread_runs = start_thread();
+            list.thread_runs = thread::spawn(run).is_ok();
         }
     }
 
@@ -51,17 +50,12 @@ impl Reaper {
     }
 }
 
-fn start_thread() -> bool {
-    let builder = thread::Builder::new().name("timeout-reaper".into()).stack_size(64 << 10);
-    fault::check(Op::SpawnThread).is_ok() && builder.spawn(run).is_ok()
-}
-
 /// Sweeps in growing steps until nothing is left: most corpses are ready at once, and a large one takes its time.
 fn run() {
     let reaper = &Host::current().reaper;
     let mut pause = Duration::from_micros(100);
     loop {
-        thread::sleep(pause);
+        std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
         if !reaper.sweep() {
             let mut list = reaper.lock();

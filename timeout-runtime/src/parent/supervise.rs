@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::libc;
+
 use crate::{
     deadline::Deadline,
     sys::{crash::Crash, pidfd::Status},
@@ -19,8 +21,8 @@ use crate::{
 pub(crate) struct Supervisor {
     phase: Phase,
     grace: Duration,
-    /// What the child said when a signal struck it; true only if it then dies of it.
-    crash: Option<Crash>,
+    /// What the child said when signals struck it; true only if it then dies of one.
+    crashes: Vec<Crash>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(crate) enum Event {
     Junk(String),
     /// The child is gone, and everything it had sent has been read. `cut` says that a frame was left half sent.
     Gone { status: Status, cut: bool },
+    /// The child waits for the panic hook's lock, which nobody in it will ever release.
+    HookHeld,
     /// Somebody cancelled the call.
     Cancelled,
     /// Time went by.
@@ -75,6 +79,8 @@ pub(crate) enum Outcome {
     Exited(i32),
     NotStarted(SetupReport),
     Lost(String),
+    /// The body has not begun: another child may do without the hook.
+    HookHeld,
 }
 
 /// Decoding that took the child less than this is not held against the limit.
@@ -82,16 +88,20 @@ const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
 impl Supervisor {
     pub(crate) fn new(deadline: Deadline, grace: Duration) -> Supervisor {
-        Supervisor { phase: Phase::Running { deadline }, grace, crash: None }
+        Supervisor { phase: Phase::Running { deadline }, grace, crashes: Vec::new() }
     }
 
     /// Takes an event in.
     pub(crate) fn on(&mut self, event: Event, now: Instant) -> Action {
         match event {
             Event::Message(Message::Value, remarks) => Action::End(self.value(remarks.decoding, now)),
+            // It stays for its descendants instead of dying of the signal.
+            Event::Message(Message::Crashed(crash), Remarks { has_descendants: true, .. }) => {
+                self.end_with(Outcome::Crashed(crash))
+            }
             Event::Message(Message::Crashed(crash), _) => {
-                self.crash = Some(crash);
-                self.wait()
+                self.crashes.push(crash);
+                self.on(Event::Clock, now)
             }
             Event::Message(message, _) => self.end_with(report(message)),
             Event::Junk(why) => self.end_with(Outcome::Lost(why)),
@@ -99,6 +109,7 @@ impl Supervisor {
                 let outcome = self.gone(status, cut);
                 self.end_with(outcome)
             }
+            Event::HookHeld => self.end_with(Outcome::HookHeld),
             Event::Cancelled => match self.phase {
                 Phase::Running { .. } => self.stop(Cause::Cancelled, now),
                 Phase::Terminating { .. } => self.wait(),
@@ -121,7 +132,10 @@ impl Supervisor {
 
     /// A value counts if the caller can also decode it in time.
     fn value(&self, decoding: Duration, now: Instant) -> Outcome {
-        let in_time = now.checked_add(decoding).is_none_or(|ready| !self.last_moment().is_over(ready));
+        let in_time = match self.last_moment().instant() {
+            None => true,
+            Some(last) => now.checked_add(decoding).is_some_and(|ready| ready < last),
+        };
         match self.phase {
             _ if in_time || decoding < NEGLIGIBLE => Outcome::Value,
             Phase::Running { .. } => Outcome::Late,
@@ -138,17 +152,27 @@ impl Supervisor {
     }
 
     fn gone(&self, status: Status, cut: bool) -> Outcome {
-        match (status, self.crash) {
-            (Status::Signaled(signal), Some(crash)) if crash.signal == signal || crash.stack_overflow => {
-                Outcome::Crashed(Crash { signal, ..crash })
-            }
-            (Status::Signaled(signal), _) => Outcome::Crashed(Crash { signal, address: None, stack_overflow: false }),
-            (Status::Exited(_), _) if cut => Outcome::Lost("the child ended in the middle of sending it".into()),
-            (Status::Exited(code), _) => Outcome::Exited(code),
-            (Status::Unknown, Some(crash)) => Outcome::Crashed(crash),
-            (Status::Unknown, None) => {
-                Outcome::Lost("the child is gone, and the host let its exit status be taken or thrown away".into())
-            }
+        match status {
+            Status::Signaled(signal) => Outcome::Crashed(self.crash_by(signal)),
+            Status::Exited(_) if cut => Outcome::Lost("the child ended in the middle of sending it".into()),
+            Status::Exited(code) => Outcome::Exited(code),
+            Status::Unknown => match self.crashes.last() {
+                Some(crash) => Outcome::Crashed(*crash),
+                None => {
+                    Outcome::Lost("the child is gone, and the host let its exit status be taken or thrown away".into())
+                }
+            },
+        }
+    }
+
+    /// What is known of the signal that ended the child.
+    fn crash_by(&self, signal: i32) -> Crash {
+        let mut known = self.crashes.iter().rev();
+        // std answers a stack overflow, which it tells from other faults, by aborting.
+        let overflow = known.clone().find(|crash| crash.stack_overflow && signal == libc::SIGABRT);
+        match overflow.or_else(|| known.find(|crash| crash.signal == signal)) {
+            Some(crash) => Crash { signal, ..*crash },
+            None => Crash { signal, address: None, stack_overflow: false },
         }
     }
 
@@ -185,3 +209,6 @@ fn report(message: Message) -> Outcome {
         Message::NotStarted(report) => Outcome::NotStarted(report),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,21 +80,22 @@ fn kill_descendants(worker: &Worker) {
 /// Signals `pid` if it still is a child of `parent`; after a kill, tells whether it is dead. `held` says that `parent`
 /// is stopped, so that the numbers of its children cannot be given away.
 fn signal_child(parent: Pid, pid: Pid, signal: Signal, held: bool) -> bool {
-    match pidfd::open(pid) {
-        Ok(pidfd) => {
-            // The descriptor was opened by number: only if the number is that child's *now* was it that child's then.
-            if !held && parent_of(pid) != Some(parent) {
-                return false;
-            }
-            let _ = pidfd::signal(pidfd.as_fd(), signal);
-            signal == Signal::SIGKILL && is_gone(&pidfd, 2)
-        }
-        Err(_) if held => {
-            let _ = signal::kill(pid, signal);
-            signal == Signal::SIGKILL && state_of(pid).is_none_or(|state| state == 'Z' || state == 'X')
-        }
-        Err(_) => false,
+    let pidfd = pidfd::open(pid);
+    // The descriptor was opened by number: only if the number is that child's *now* was it that child's then.
+    if !held && parent_of(pid) != Some(parent) {
+        return false;
     }
+    let sent = pidfd.as_ref().map_err(|errno| *errno).and_then(|pidfd| pidfd::signal(pidfd.as_fd(), signal));
+    if sent.is_err() {
+        // No descriptors to be had, or no signals by them. By number a stranger could be hit only if the child ended,
+        // was reaped and had its number given away since the line above.
+        let _ = signal::kill(pid, signal);
+    }
+    signal == Signal::SIGKILL
+        && match &pidfd {
+            Ok(pidfd) => is_gone(pidfd, 2),
+            Err(_) => state_of(pid).is_none_or(|state| state == 'Z' || state == 'X'),
+        }
 }
 
 fn is_gone(pidfd: &impl AsFd, patience: u8) -> bool {
@@ -110,6 +111,11 @@ fn children(pid: Pid) -> Vec<Pid> {
             list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Whether the main thread of a process sleeps, as one that waits for a lock does.
+pub(crate) fn is_asleep(pid: Pid) -> bool {
+    state_of(pid) == Some('S')
 }
 
 fn state_of(pid: Pid) -> Option<char> {

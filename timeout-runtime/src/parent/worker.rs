@@ -79,10 +79,18 @@ impl Worker {
         self.stage.as_ref().map(StageCell::get)
     }
 
-    /// Looks whether the child is gone, and reaps it if so.
+    /// Looks whether the child is gone, and reaps it if so. What is left of its group is killed first.
     pub(crate) fn end(&mut self) -> Option<End> {
         if self.end.is_none() && self.is_dead() {
             self.signal_group(Signal::SIGKILL);
+            self.reap();
+        }
+        self.end
+    }
+
+    /// Reaps the child if it is gone, its group having been killed.
+    pub(crate) fn reap(&mut self) -> Option<End> {
+        if self.end.is_none() {
             self.end = self.process.reap();
         }
         self.end
@@ -121,23 +129,19 @@ impl Worker {
             Some(pidfd) => pidfd::signal_group(pidfd, signal),
             None => Err(Errno::ENOSYS),
         }
-        .or_else(|errno| match errno {
-            // ESRCH is an answer: the group is empty, or the child had no time to make it.
-            Errno::ESRCH => Ok(()),
-            _ if self.end.is_some() => Ok(()),
-            _ => self.process.signal_by_number(group, signal),
-        });
+        // By number only while the corpse keeps it from being given away.
+        .or_else(|errno| if self.end.is_some() { Err(errno) } else { self.process.signal_by_number(group, signal) });
     }
 
-    /// Waits for the end of a killed child, but not for long.
+    /// Waits for the end of a child whose group has been killed, but not for long.
     pub(crate) fn wait_briefly(&mut self, patience: PollTimeout) -> Option<End> {
-        if self.end().is_none() {
+        if self.reap().is_none() {
             match &self.process.pidfd {
                 Some(pidfd) => drop(is_readable(pidfd, patience)),
                 None => std::thread::sleep(std::time::Duration::from_micros(200)),
             }
         }
-        self.end()
+        self.reap()
     }
 
     /// What is left to be buried; `None` if the child has been reaped.

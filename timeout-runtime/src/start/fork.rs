@@ -12,7 +12,7 @@ use std::{
 
 use super::{Job, NoChild, in_time, stdio::Stdio};
 use crate::{
-    child::{self, Legacy},
+    child::{self, Legacy, Options},
     deadline::Deadline,
     parent::{host::Host, worker::Worker},
     sys::{pipe, process, signal},
@@ -20,7 +20,12 @@ use crate::{
 };
 
 /// Forks a child that does `job`.
-pub(crate) fn start(host: &'static Host, deadline: Deadline, job: Job<'_>) -> Result<Worker, NoChild> {
+pub(crate) fn start(
+    host: &'static Host,
+    deadline: Deadline,
+    options: Options,
+    job: Job<'_>,
+) -> Result<Worker, NoChild> {
     let passage = host.gate.enter(deadline.instant()).ok_or(NoChild::Late)?;
     in_time(deadline)?;
     let token = new_token(host);
@@ -30,6 +35,8 @@ pub(crate) fn start(host: &'static Host, deadline: Deadline, job: Job<'_>) -> Re
     let reading_end = read.as_raw_fd();
     let stdio = Stdio::hold(host);
     let stdout_is_free = stdio.is_usable();
+    // The child will not have the reading end.
+    let descriptors = process::descriptor_count().saturating_sub(1);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
     let mut ours = Some((write, stage, stdio));
@@ -39,7 +46,7 @@ pub(crate) fn start(host: &'static Host, deadline: Deadline, job: Job<'_>) -> Re
         drop(stdio);
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
         host.flights.all().chain([reading_end]).for_each(process::close);
-        child::run(Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free }, job)
+        child::run(Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free, descriptors, options }, job)
     });
     signal::set_mask(&mask);
     let stage = ours.take().and_then(|(_, stage, _)| stage);

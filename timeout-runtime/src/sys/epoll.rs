@@ -8,57 +8,53 @@
 
 use std::{
     fs,
-    os::{
-        fd::{AsRawFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsRawFd, BorrowedFd},
 };
 
 use nix::{errno::Errno, libc};
 
-/// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches.
-pub(crate) fn make_private(probe: BorrowedFd<'_>) {
-    // Since Linux 6.2 the size of the directory is the number of open descriptors; before, it is 0.
-    let open = fs::metadata("/proc/self/fd").map_or(0, |directory| directory.size());
-    // Descriptors are dense as a rule: probing in order finds all of them soon. Where they are not, ask for the highest.
-    let dense = i32::try_from(open).unwrap_or(i32::MAX).saturating_add(16);
-    let mut highest = i32::MAX;
+/// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches, and `expected`
+/// about how many there are, 0 if that is not known.
+///
+/// The parent counts them, as the first look at `/proc` costs a new process more than the rest of its setup.
+pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
     let mut seen = 0;
-    let mut fd = 0;
-    while seen < open || open == 0 {
-        if fd == dense {
-            highest = highest_by_listing();
+    for first in (0..4096).step_by(CHUNK) {
+        let Some(open) = open_descriptors(first) else { break };
+        seen += open.clone().count() as u64;
+        open.filter(|fd| is_epoll(*fd, probe)).for_each(replace);
+        // Numbers are given out from the lowest on: what was opened after the counting is in this chunk, too.
+        if expected != 0 && seen >= expected {
+            return;
         }
-        if fd > highest {
-            break;
-        }
-        match classify(fd, probe) {
-            Kind::Closed => {}
-            Kind::Other => seen += 1,
-            Kind::Epoll => {
-                seen += 1;
-                replace(fd);
-            }
-        }
-        fd += 1;
     }
+    // An old kernel, a low limit, or descriptors with very high numbers.
+    let listing = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers: Vec<i32> = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.into_iter().filter(|fd| is_epoll(*fd, probe)).for_each(replace);
 }
 
-enum Kind {
-    Closed,
-    Other,
-    Epoll,
+/// How many descriptors are looked at by one system call.
+const CHUNK: usize = 256;
+
+/// The descriptors from `first` on that are open, among the next [`CHUNK`]. One poll(2) tells them all, where a look at
+/// each would take longer than the rest of a child's setup.
+fn open_descriptors(first: i32) -> Option<impl Iterator<Item = i32> + Clone> {
+    let mut polled = [libc::pollfd { fd: 0, events: 0, revents: 0 }; CHUNK];
+    for (entry, fd) in polled.iter_mut().zip(first..) {
+        entry.fd = fd;
+    }
+    // SAFETY: `polled` has CHUNK entries; numbers that name nothing are answered with POLLNVAL.
+    Errno::result(unsafe { libc::poll(polled.as_mut_ptr(), CHUNK as libc::nfds_t, 0) }).ok()?;
+    Some(polled.into_iter().filter(|entry| entry.revents & libc::POLLNVAL == 0).map(|entry| entry.fd))
 }
 
 /// Tells an epoll instance by the error for removing what it does not watch.
-fn classify(fd: i32, probe: BorrowedFd<'_>) -> Kind {
+fn is_epoll(fd: i32, probe: BorrowedFd<'_>) -> bool {
     let nothing = std::ptr::null_mut();
     // SAFETY: EPOLL_CTL_DEL takes no event (Linux 2.6.9); the numbers name descriptors or nothing.
-    match Errno::result(unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_DEL, probe.as_raw_fd(), nothing) }) {
-        Err(Errno::ENOENT) => Kind::Epoll,
-        Err(Errno::EBADF) => Kind::Closed,
-        _ => Kind::Other,
-    }
+    let removed = unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_DEL, probe.as_raw_fd(), nothing) };
+    Errno::result(removed) == Err(Errno::ENOENT)
 }
 
 fn replace(fd: i32) {
@@ -74,9 +70,4 @@ fn replace(fd: i32) {
     unsafe { libc::dup3(fresh, fd, flags) };
     // SAFETY: `fresh` was opened above and is ours alone.
     unsafe { libc::close(fresh) };
-}
-
-fn highest_by_listing() -> i32 {
-    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or(-1)
 }

@@ -7,7 +7,6 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Pipe,
-    SetNonBlocking,
     Mmap,
     Fork,
     PidfdOpen,
@@ -72,12 +71,13 @@ mod script {
     }
 
     pub(crate) fn check(op: Op) -> Result<()> {
-        SCRIPT.with_borrow_mut(|lines| match lines.iter_mut().find(|line| line.op == op && line.times > 0) {
-            Some(line) => {
-                line.times -= 1;
-                Err(line.errno)
-            }
-            None => Ok(()),
-        })
+        // `exit` destroys thread-local values before it runs its handlers, which still write.
+        let scripted = SCRIPT.try_with(|script| {
+            let mut script = script.borrow_mut();
+            let line = script.iter_mut().find(|line| line.op == op && line.times > 0)?;
+            line.times -= 1;
+            Some(line.errno)
+        });
+        scripted.ok().flatten().map_or(Ok(()), Err)
     }
 }

@@ -96,7 +96,6 @@ pub(crate) fn is_alive(whom: Whom<'_>) -> Result<bool> {
 
 /// waitid(2) as the kernel has it: the C library's wrapper leaves out the last argument, the usage.
 fn wait(whom: Whom<'_>, flags: libc::c_int) -> Result<Option<(libc::siginfo_t, Usage)>> {
-    fault::check(Op::Wait)?;
     let (kind, id) = whom.raw();
     // SAFETY: siginfo_t is plain data for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
@@ -105,7 +104,7 @@ fn wait(whom: Whom<'_>, flags: libc::c_int) -> Result<Option<(libc::siginfo_t, U
     loop {
         // SAFETY: `info` and `usage` are valid places to write to.
         let result = unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, flags, &raw mut usage) };
-        match Errno::result(result) {
+        match fault::check(Op::Wait).and_then(|()| Errno::result(result)) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             // With WNOHANG and no event the call succeeds and leaves the zeroes.

@@ -1,6 +1,6 @@
 //! The result pipe: made, read and written without ever blocking the caller or touching memory that holds no data.
 
-#![expect(unsafe_code, reason = "reading into spare capacity and F_SETSIG have no safe wrapper")]
+#![expect(unsafe_code, reason = "reading into spare capacity has no safe wrapper")]
 
 use std::{
     mem::{MaybeUninit, size_of},
@@ -12,19 +12,15 @@ use nix::{
     Result,
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
-    libc,
-    unistd::{self, Pid},
+    libc, unistd,
 };
 
 use super::fault::{self, Op};
 
-/// Makes a pipe whose ends are closed by `exec` and whose reading end never blocks.
+/// Makes a pipe whose ends are closed by `exec` and never block; the writing end does after [`disarm`](super::lifeline::disarm).
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     fault::check(Op::Pipe)?;
-    let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    fault::check(Op::SetNonBlocking)?;
-    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((read, write))
+    unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
 }
 
 /// Reads what is there, up to the length of `buffer`; 0 means that every writing end is closed.
@@ -36,8 +32,7 @@ pub(crate) fn read(pipe: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
 /// Writes all of `bytes`, waiting for the reader where the pipe is full.
 pub(crate) fn write_all(pipe: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        fault::check(Op::Write)?;
-        match unistd::write(pipe, bytes) {
+        match fault::check(Op::Write).and_then(|()| unistd::write(pipe, bytes)) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -126,24 +121,6 @@ impl<P: AnyBitPattern + NoUninit> PlainVec<P> {
     pub(crate) fn finish(self) -> Option<Vec<P>> {
         (self.items.len() * size_of::<P>() == self.filled).then_some(self.items)
     }
-}
-
-/// Has the kernel kill this process's group when the last reading end of `pipe` is closed, whoever closed it.
-///
-/// It must be [disarmed](disarm_lifeline) before anything is written, as a read by the other side signals as well.
-pub(crate) fn arm_lifeline(pipe: BorrowedFd<'_>, group: Pid) -> Result<()> {
-    fault::check(Op::Lifeline)?;
-    let fd = pipe.as_raw_fd();
-    // SAFETY: sets a number on a descriptor that is open for the call.
-    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETOWN, -group.as_raw()) })?;
-    // SAFETY: as above. F_SETSIG is fcntl(2)'s number 10 on every architecture of Linux.
-    Errno::result(unsafe { libc::fcntl(fd, 10, libc::SIGKILL) })?;
-    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_ASYNC)).map(drop)
-}
-
-/// Takes [`arm_lifeline`] back. Async-signal-safe.
-pub(crate) fn disarm_lifeline(pipe: BorrowedFd<'_>) {
-    let _ = fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty()));
 }
 
 #[cfg(test)]

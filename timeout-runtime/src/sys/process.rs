@@ -2,13 +2,13 @@
 
 #![expect(unsafe_code, reason = "fork(2) and its surroundings have no safe wrapper")]
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{ffi::CStr, mem::MaybeUninit};
 
 use nix::{
     Result,
     errno::Errno,
     libc,
-    sys::{prctl, signal::Signal},
+    sys::prctl,
     unistd::{self, ForkResult, Pid},
 };
 
@@ -47,23 +47,10 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Sleeps until a signal ends the process.
-pub(crate) fn wait_to_be_killed() -> ! {
-    loop {
-        unistd::pause();
-    }
-}
-
 /// Puts the process into a session and process group of its own.
 pub(crate) fn new_session() -> Result<()> {
     fault::check(Op::Setsid)?;
     unistd::setsid().map(drop)
-}
-
-/// Has the kernel kill this process when the thread that forked it ends.
-pub(crate) fn die_with_parent() -> Result<()> {
-    fault::check(Op::DeathSignal)?;
-    prctl::set_pdeathsig(Signal::SIGKILL)
 }
 
 /// Makes orphaned descendants children of this process, where they can be found.
@@ -94,13 +81,25 @@ pub(crate) fn has_children() -> bool {
     result == 0 || Errno::last() != Errno::ECHILD
 }
 
+/// How many descriptors this process has; 0 where the kernel does not tell at once (before Linux 6.2).
+pub(crate) fn descriptor_count() -> u64 {
+    stat(c"/proc/self/fd").map_or(0, |directory| directory.st_size.unsigned_abs())
+}
+
+/// stat(2), without the allocation and the code pages that std's takes: a child pays for every page it touches.
+fn stat(path: &CStr) -> Option<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: the path is a C string and `stat` has room for the answer.
+    let result = unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) };
+    // SAFETY: on success the kernel has filled it in.
+    (result == 0).then(|| unsafe { stat.assume_init() })
+}
+
 /// How many threads this process has; 1 if that cannot be told.
 pub(crate) fn thread_count() -> usize {
     // One link per task and two for the directory itself: one system call where reading a status file takes several.
-    match fs::metadata("/proc/self/task") {
-        Ok(directory) => usize::try_from(directory.nlink()).unwrap_or(usize::MAX).saturating_sub(2).max(1),
-        Err(_) => 1,
-    }
+    let links = stat(c"/proc/self/task").map_or(0, |directory| directory.st_nlink);
+    usize::try_from(links).unwrap_or(usize::MAX).saturating_sub(2).max(1)
 }
 
 /// Closes an inherited descriptor by its number.

@@ -21,8 +21,12 @@ pub(crate) struct Token(pub(crate) u64);
 const HEADER: usize = 32;
 const MARK: usize = 8;
 
-/// A frame up to this size is written by one call that other writers cannot split (pipe(7)), and without allocating.
-const ATOMIC: usize = 4096;
+/// A frame up to this size is written by one call, which other writers cannot split (pipe(7)). Small, as the buffer lies
+/// on a stack whose every page a child pays for.
+const SMALL: usize = 512;
+
+/// What is read at once while it is not known what comes. A payload of more goes straight to where it belongs.
+const PIECE: usize = 512;
 
 /// No report is longer than this; only values are.
 pub(crate) const LONGEST_REPORT: u64 = 1 << 20;
@@ -36,7 +40,7 @@ pub(crate) struct Remarks {
     pub(crate) decoding: Duration,
 }
 
-/// Writes one frame. Async-signal-safe for payloads that fit into an atomic frame.
+/// Writes one frame. Async-signal-safe.
 pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Remarks, payload: &[u8]) -> Result<()> {
     let mark = token.0.to_le_bytes();
     let decoding = u64::try_from(remarks.decoding.as_nanos()).unwrap_or(u64::MAX);
@@ -49,8 +53,8 @@ pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Rema
     header[24..].copy_from_slice(&(payload.len() as u64).to_le_bytes());
 
     let whole = HEADER + payload.len() + MARK;
-    if whole <= ATOMIC {
-        let mut buffer = [0; ATOMIC];
+    if whole <= SMALL {
+        let mut buffer = [0; SMALL];
         buffer[..HEADER].copy_from_slice(&header);
         buffer[HEADER..whole - MARK].copy_from_slice(payload);
         buffer[whole - MARK..whole].copy_from_slice(&mark);
@@ -69,7 +73,7 @@ pub(crate) struct FrameReader {
     token: Token,
     state: State,
     /// What was read but not yet looked at.
-    scratch: [u8; ATOMIC],
+    scratch: [u8; PIECE],
     begin: usize,
     end: usize,
 }
@@ -116,7 +120,7 @@ pub(crate) enum Progress {
 
 impl FrameReader {
     pub(crate) fn new(token: Token) -> Self {
-        FrameReader { token, state: START, scratch: [0; ATOMIC], begin: 0, end: 0 }
+        FrameReader { token, state: START, scratch: [0; PIECE], begin: 0, end: 0 }
     }
 
     /// Whether a frame has begun and not ended.
@@ -137,7 +141,7 @@ impl FrameReader {
             }
             let (read, progress) = match &mut self.state {
                 // Large payloads go straight to where they belong; the caller looks at the clock in between.
-                State::Value { left, .. } if *left >= ATOMIC as u64 => {
+                State::Value { left, .. } if *left >= PIECE as u64 => {
                     if let Err(why) = value.make_room(*left) {
                         return Ok(Progress::Junk(why));
                     }
@@ -245,3 +249,6 @@ fn fill(bytes: &mut [u8], have: &mut usize, input: &[u8]) -> usize {
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,16 @@ use crate::sys::shared;
 pub(crate) enum Stage {
     /// It is being set up; the body has not begun.
     Setup = 1,
+    /// It replaces the panic hook, for which it needs a lock that a panicking thread of the host may have held.
+    Hook = 2,
     /// The body runs.
-    Body = 2,
+    Body = 3,
     /// The body has returned, and its value is being encoded.
-    Encoding = 3,
+    Encoding = 4,
     /// The value is being decoded once, to see that it can be.
-    Decoding = 4,
+    Decoding = 5,
     /// The value is on its way.
-    Sending = 5,
+    Sending = 6,
 }
 
 /// The progress of all children of one process.
@@ -55,7 +57,7 @@ impl StageCell {
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
         let number = self.0.load(Ordering::Acquire);
-        [Stage::Setup, Stage::Encoding, Stage::Decoding, Stage::Sending]
+        [Stage::Setup, Stage::Hook, Stage::Encoding, Stage::Decoding, Stage::Sending]
             .into_iter()
             .find(|stage| *stage as u8 == number)
             .unwrap_or(Stage::Body)

@@ -4,7 +4,10 @@
 //! Every other value is encoded, and then decoded once in the child: a `Deserialize` that fails, panics or never ends
 //! does so there, where the limit reaches it, and not in the caller.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use castaway::cast;
@@ -36,13 +39,13 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Packed<'_>, String> {
     }
 }
 
-/// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise.
-pub(crate) fn rehearse<T: DeserializeOwned>(packed: &Packed<'_>) -> Result<(), String> {
-    match packed {
-        Packed::Plain(_) => Ok(()),
-        // The value is not dropped: the child is about to end, and a destructor could have effects.
-        Packed::Encoded(bytes) => codec::decode::<T>(bytes).map(std::mem::forget).map_err(|error| error.to_string()),
-    }
+/// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise. Gives how long it took.
+pub(crate) fn rehearse<T: DeserializeOwned>(packed: &Packed<'_>) -> Result<Duration, String> {
+    let Packed::Encoded(bytes) = packed else { return Ok(Duration::ZERO) };
+    let begin = Instant::now();
+    // The value is not dropped: the child is about to end, and a destructor could have effects.
+    codec::decode::<T>(bytes).map(std::mem::forget).map_err(|error| error.to_string())?;
+    Ok(begin.elapsed())
 }
 
 /// Where the payload of a value lands while it arrives.

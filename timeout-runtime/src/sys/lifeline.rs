@@ -1,0 +1,103 @@
+//! Ties a child and its process group to the life of its host, in two ways that cover for each other.
+//!
+//! The kernel kills the group when the last reading end of the result pipe is closed, whoever closed it (`O_ASYNC`,
+//! `F_SETSIG`): it needs no handler, but a process that the host forked otherwise may hold that end. The parent-death
+//! signal comes when the thread that forked ends (prctl(2)); its handler looks whether the host is really gone, and takes
+//! the group along: as a plain SIGKILL it would end the child alone, before the pipe is closed and the group is told.
+
+#![expect(unsafe_code, reason = "F_SETSIG, F_SETOWN and a signal handler")]
+
+use std::{
+    ffi::c_int,
+    mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    ptr,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use nix::{
+    Result,
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{Pid, getppid},
+};
+
+use super::fault::{self, Op};
+
+/// The number of the host, as this process sees it.
+static HOST: AtomicI32 = AtomicI32::new(0);
+
+/// Ties this process, the leader of `group`, to `host`. Until [`disarm`] nothing may be written to `pipe`: a read by the
+/// other side signals as well.
+///
+/// Where a sandbox forbids one way, the other holds. `false` says that the host is gone already.
+pub(crate) fn arm(pipe: BorrowedFd<'_>, group: Pid, host: Pid) -> bool {
+    // A host outside our pid namespace shows as 0, now and later.
+    let parent = getppid();
+    HOST.store(parent.as_raw(), Ordering::Relaxed);
+    let _ = die_with_thread();
+    let _ = die_with_pipe(pipe, group);
+    parent == getppid() && (parent == host || parent.as_raw() == 0)
+}
+
+/// Makes the pipe writable, and writing wait for the reader. Async-signal-safe.
+pub(crate) fn disarm(pipe: BorrowedFd<'_>) {
+    let _ = set_flags(pipe.as_raw_fd(), 0);
+}
+
+/// Sleeps until the host kills this process, or is gone; then the group ends.
+pub(crate) fn wait_to_be_killed(pipe: BorrowedFd<'_>) -> ! {
+    loop {
+        // Without an event to wait for, poll still tells that no reading end is left.
+        let mut reader_gone = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        if poll(&mut reader_gone, PollTimeout::NONE) != Err(Errno::EINTR) {
+            end_group();
+        }
+    }
+}
+
+fn die_with_pipe(pipe: BorrowedFd<'_>, group: Pid) -> Result<()> {
+    /// fcntl(2); the C library's headers hide it, and it is 10 on every architecture.
+    const F_SETSIG: c_int = 10;
+    fault::check(Op::Lifeline)?;
+    let fd = pipe.as_raw_fd();
+    // SAFETY: sets a number on a descriptor that is open for the call.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETOWN, -group.as_raw()) })?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) })?;
+    set_flags(fd, libc::O_ASYNC)
+}
+
+fn set_flags(fd: i32, flags: c_int) -> Result<()> {
+    // SAFETY: sets a number on a descriptor that is open for the call.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }).map(drop)
+}
+
+fn die_with_thread() -> Result<()> {
+    fault::check(Op::DeathSignal)?;
+    let signal = libc::SIGRTMAX();
+    // SAFETY: all zeroes is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = on_thread_end as *const () as usize;
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: `on_thread_end` has the signature of a plain handler and only calls what is async-signal-safe.
+    Errno::result(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
+    // SAFETY: sets a number on this process.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+}
+
+extern "C" fn on_thread_end(_signal: c_int) {
+    let errno = Errno::last_raw();
+    if getppid().as_raw() != HOST.load(Ordering::Relaxed) {
+        end_group();
+    }
+    Errno::set_raw(errno);
+}
+
+/// Kills the process group that this process is in, this process included.
+fn end_group() -> ! {
+    // SAFETY: 0 is the caller's own group, which is the child's: it leads a session.
+    unsafe { libc::kill(0, libc::SIGKILL) };
+    super::process::exit_now(0)
+}

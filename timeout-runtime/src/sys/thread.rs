@@ -1,0 +1,56 @@
+//! Small threads that no signal handler of the host ever runs on, for chores that must not hold up a call.
+//!
+//! Not std's: those come with a name, a handle and an alternate stack, which a chore of some microseconds does not need,
+//! and every page they touch is copied once more by the next fork.
+
+#![expect(unsafe_code, reason = "pthread_create(3) takes a C function")]
+
+use std::{ffi::c_void, mem::MaybeUninit, ptr};
+
+use nix::{Result, errno::Errno, libc};
+
+use super::{
+    fault::{self, Op},
+    signal,
+};
+
+/// Room for a few calls and for the thread-local variables of the host, which the C library puts there too.
+const STACK: usize = 128 << 10;
+
+/// Starts a detached thread with all signals blocked, which runs `chore`.
+pub(crate) fn spawn(chore: fn()) -> Result<()> {
+    fault::check(Op::SpawnThread)?;
+    let mask = signal::block_all();
+    let result = create(chore);
+    signal::set_mask(&mask);
+    result
+}
+
+fn create(chore: fn()) -> Result<()> {
+    let mut attributes = MaybeUninit::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: the pointer is to room for the attributes, which this call fills in.
+    check(unsafe { libc::pthread_attr_init(attributes) })?;
+    // SAFETY: the attributes are filled in. A host with more thread-local variables than that gets the default size.
+    unsafe { libc::pthread_attr_setstacksize(attributes, STACK) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
+    let mut thread = 0;
+    // SAFETY: `run` is a thread function whose argument is a `fn()`, and lives as long as the program.
+    let created = unsafe { libc::pthread_create(&raw mut thread, attributes, run, chore as *mut c_void) };
+    // SAFETY: the attributes are not used after this.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    check(created)
+}
+
+extern "C" fn run(chore: *mut c_void) -> *mut c_void {
+    // SAFETY: `create` passes a `fn()`.
+    let chore = unsafe { std::mem::transmute::<*mut c_void, fn()>(chore) };
+    chore();
+    ptr::null_mut()
+}
+
+/// pthread functions return the error instead of setting `errno`.
+fn check(result: libc::c_int) -> Result<()> {
+    if result == 0 { Ok(()) } else { Err(Errno::from_raw(result)) }
+}
