@@ -66,11 +66,11 @@ use proc_macro::TokenStream;
 /// |---|---|
 /// | `grace = LIMIT` | at the limit the body is asked to end (`SIGTERM`), and killed when the grace is over. It is a maximum. Without it, the body is killed at the limit |
 /// | `panic = "resume"` | a panic of the body is raised again in the caller, its message kept. Without it, it is a `TimedOut` |
+/// | `cancel = &token` | a `Cancel` that ends the call from elsewhere, as `Reason::Cancelled` |
 /// | `start = fork` | the child is a copy of the caller. This is the default |
 /// | `crate = path` | the path of `timeout_runtime`, when it is renamed or re-exported |
 ///
-/// Known but not built yet, and refused: `memory`, `cpu`, `start = forkserver`, `flatten`, `async`, `each`, `latest`,
-/// `cancel`.
+/// Known but not built yet, and refused: `memory`, `cpu`, `start = forkserver`, `flatten`, `async`, `each`, `latest`.
 ///
 /// # The function
 ///

@@ -170,36 +170,32 @@ impl Call {
         let site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
-        let verdict = self.supervise(&site, inbox.landing(), &mut |outbox| {
+        let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
             if let Some((body, deliver)) = work.take() {
                 outbox.enter(Stage::Body);
                 deliver(body(), outbox);
             }
         });
-        let Err(mut facts) = verdict else {
-            return open(inbox).map_err(|why| TimedOut::new(self.facts(&site, Reason::Lost { why }, Ran::Yes)));
-        };
-        facts.elapsed = site.begin.elapsed();
-        let error = TimedOut::new(facts);
-        if self.resume_panics && error.is_panic() {
-            error.raise();
+        match ended {
+            Ok(()) => open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)),
+            Err(error) if self.resume_panics && error.is_panic() => error.raise(),
+            Err(error) => Err(error),
         }
-        Err(error)
     }
 
     /// Has a child do `job`, waits for its end and says what it was.
-    fn supervise(&self, site: &Site, landing: &mut dyn Landing, job: Job<'_>) -> Result<(), Facts> {
-        let facts = |reason, ran| self.facts(site, reason, ran);
+    fn supervise(&self, site: &Site, landing: &mut dyn Landing, job: Job<'_>) -> Result<(), TimedOut> {
+        let failure = |reason, ran| Err(self.failure(site, reason, ran));
         let deadline = Deadline::after(site.begin, self.limit);
         if self.limit.is_zero() {
-            return Err(facts(Reason::late(), Ran::No));
+            return failure(Reason::late(), Ran::No);
         }
         let cancel = match self.cancel.as_ref().map(Cancel::bell).transpose() {
             Ok(_) if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
-                return Err(facts(Reason::Cancelled, Ran::No));
+                return failure(Reason::Cancelled, Ran::No);
             }
             Ok(bell) => bell,
-            Err(error) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+            Err(error) => return failure(Reason::NotStarted(error), Ran::No),
         };
         let host = Host::current();
         host.reaper.sweep();
@@ -207,19 +203,28 @@ impl Call {
         let Verdict { outcome, stage, usage } = loop {
             let worker = match start::fork::start(host, deadline, options, job) {
                 Ok(worker) => worker,
-                Err(NoChild::Late) => return Err(facts(Reason::late(), Ran::No)),
-                Err(NoChild::Failed(error)) => return Err(facts(Reason::NotStarted(error), Ran::No)),
+                Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
+                Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
             let supervisor = Supervisor::new(deadline, self.grace);
             match block::run(worker, supervisor, landing, cancel, &host.reaper) {
-                Verdict { outcome: Outcome::HookHeld, .. } => options.watch_panics = false,
+                Verdict { outcome: Outcome::HookHeld, .. } => {
+                    // Better a moment later with our hook than now with the host's, which may hang in the child, too. For
+                    // a thread that stays in there for good, half the limit is enough.
+                    options.watch_panics = site.begin.elapsed() < self.limit / 2;
+                    std::thread::sleep(HOOK_PAUSE.min(self.limit / 16));
+                }
                 verdict => break verdict,
             }
         };
         match reason(outcome, stage) {
             None => Ok(()),
-            Some((reason, ran)) => Err(Facts { usage, stage, ..facts(reason, ran) }),
+            Some((reason, ran)) => Err(TimedOut::new(Facts { usage, stage, ..self.facts(site, reason, ran) })),
         }
+    }
+
+    fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
+        TimedOut::new(self.facts(site, reason, ran))
     }
 
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
@@ -228,6 +233,9 @@ impl Call {
         Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
     }
 }
+
+/// How long to wait before the next child, while a thread of the host is in the panic hook.
+const HOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where and when a call was made.
 struct Site {

@@ -1,38 +1,92 @@
-//! A function that always comes back.
+//! A function that always comes back: [`#[timeout]`](macro@timeout) runs it in a child process and returns within a limit.
 //!
-//! `#[timeout(secs)]` runs a function in a forked child process and brings its value home over a pipe.
+//! ```
+//! use timeout_runtime::timeout;
+//!
+//! #[timeout(2)]
+//! fn longest_word(text: &str) -> Option<String> {
+//!     text.split_whitespace().max_by_key(|word| word.len()).map(str::to_owned)
+//! }
+//!
+//! assert_eq!(longest_word("as long as it takes").unwrap().as_deref(), Some("takes"));
+//! ```
+//!
+//! A call forks, runs the body in the child, and waits with a deadline for one message. What ended a call without a value
+//! is a [`TimedOut`], whose [`Reason`] is told in one line. Without the attribute, [`call`] and [`Call`] do the same.
+//!
+//! # What to know before using it
+//!
+//! * **Changes stay in the child**, but for the result and `&mut` arguments: those through `Cell`, `Mutex`, atomics and
+//!   statics are lost.
+//! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Every value that is not plain
+//!   numbers or text is decoded once in the child, so that a `Deserialize` that never ends is cut there. Values may be
+//!   nested up to 256 levels deep.
+//! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
+//!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
+//! * **Not a sandbox.** The child has the caller's memory and rights.
+//! * **Handlers.** The child starts with the host's signal handlers reset to their defaults; ignored signals stay ignored,
+//!   and the mask is the caller's. Exit handlers of the host (`atexit`) do not run in it.
+//! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
+//!   that are newer make things faster or surer and are done without otherwise.
+//!
+//! # How it is built
+//!
+//! [`Call`] is the generic shell. `start` makes a child, `child` is what the child does from the fork to `_exit`, `parent`
+//! what the caller does until the child is buried; both sides meet only in `wire`. The rules of time are one state machine
+//! without a clock, in `parent/supervise`. All unsafe code is in `sys`.
 #![deny(missing_docs)]
 
 #[cfg(windows)]
 compile_error!(
-    "timeout-runtime needs fork(2): on Windows a function cannot be run in a copy of its process, and a thread cannot be \
-     stopped safely"
+    "timeout-runtime needs fork(2): Windows cannot run a function in a copy of its process, and a thread cannot be stopped"
 );
 
+#[cfg(all(not(windows), not(target_os = "linux")))]
+compile_error!(
+    "timeout-runtime runs on Linux so far: ending everything that a body has started needs a subreaper and /proc"
+);
+
+#[cfg(target_os = "linux")]
 mod call;
+#[cfg(target_os = "linux")]
 mod cancel;
+#[cfg(target_os = "linux")]
 mod child;
+#[cfg(target_os = "linux")]
 mod deadline;
+#[cfg(target_os = "linux")]
 mod error;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod faults;
+#[cfg(target_os = "linux")]
 mod limit;
+#[cfg(target_os = "linux")]
 mod parent;
+#[cfg(target_os = "linux")]
 mod report;
+#[cfg(target_os = "linux")]
 mod start;
+#[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
 mod wire;
+#[cfg(target_os = "linux")]
 mod write_back;
 
-pub use call::{Call, Portable, call};
-pub use cancel::Cancel;
-pub use error::{Ran, Reason, TimedOut};
-pub use limit::IntoLimit;
-pub use report::{Backtrace, Place, Usage};
+#[cfg(target_os = "linux")]
+pub use {
+    call::{Call, Portable, call},
+    cancel::Cancel,
+    error::{Ran, Reason, TimedOut},
+    limit::IntoLimit,
+    report::{Backtrace, Place, Usage},
+};
+
 pub use timeout_macro::timeout;
 
 /// What the attribute's expansion uses. Not for others: it may change with any version.
 #[doc(hidden)]
+#[cfg(target_os = "linux")]
 pub mod __private {
     pub use crate::write_back::{Slot, Slots, WriteBack};
 
@@ -45,3 +99,8 @@ pub mod __private {
         }
     }
 }
+
+/// The code in the README runs as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

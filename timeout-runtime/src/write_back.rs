@@ -76,7 +76,6 @@ impl<U: WriteBack + ?Sized> Slot<U> {
 // Without the bound, so that a type that lacks it is told once, where it is held.
 impl<U: ?Sized> Slot<U> {
     /// Gives the argument to the body.
-    #[expect(clippy::mut_from_ref, reason = "the slot only remembers the address of what it lends")]
     pub fn lend<'a>(&self) -> &'a mut U {
         self.0.lend()
     }

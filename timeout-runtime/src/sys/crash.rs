@@ -65,8 +65,10 @@ fn use_own_stack() {
 
 extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
-    // SAFETY: the kernel passes valid pointers to an SA_SIGINFO handler.
-    let (info, context) = unsafe { (&*info, &*context.cast::<libc::ucontext_t>()) };
+    // SAFETY: the kernel passes a valid pointer to an SA_SIGINFO handler.
+    let info = unsafe { &*info };
+    // SAFETY: as above, and what it points to is a ucontext_t.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
     // Codes above 0 come from the kernel for a fault; the others from kill, tgkill, sigqueue.
     let is_fault = info.si_code > 0;
     let address = is_fault.then(|| {

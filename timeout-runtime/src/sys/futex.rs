@@ -58,7 +58,7 @@ fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::Duration>) 
         tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: left.subsec_nanos().into(),
     });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), |spec| std::ptr::from_ref(spec));
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` and `timeout` point to live values for the whole call; a relative FUTEX_WAIT reads nothing else.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, expected, timeout);

@@ -16,7 +16,6 @@ impl<U: ?Sized> Place<U> {
     }
 
     /// Gives the argument to the body. Its lifetime is the body's business: bodies may name their own.
-    #[expect(clippy::mut_from_ref, reason = "the place only remembers the address of what it lends")]
     pub(crate) fn lend<'a>(&self) -> &'a mut U {
         // SAFETY: `of` was given an exclusive reference that outlives the call, and the place is not used before the
         // closure that gets this one has been consumed.

@@ -108,7 +108,10 @@ pub(crate) fn close(fd: i32) {
     unsafe { libc::close(fd) };
 }
 
-/// Closes every descriptor from 3 on except `kept`. Older kernels do not have the call: then nothing happens.
+/// Closes every descriptor from 3 on except `kept`, for the calling thread only: other threads of the process keep theirs,
+/// as they may still run and would find their files closed, or other files under their numbers.
+///
+/// Kernels before Linux 5.9 do not have the call: then nothing happens.
 pub(crate) fn close_all_but(kept: i32) {
     let Ok(kept) = u32::try_from(kept) else { return };
     close_range(3, kept.saturating_sub(1));
@@ -118,7 +121,7 @@ pub(crate) fn close_all_but(kept: i32) {
 fn close_range(first: u32, last: u32) {
     if first <= last {
         // SAFETY: closing what somebody in this process still counts on would be wrong; the one caller does it when
-        // only the last frame is left to be written and `_exit` to be called.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        // only the last frame is left to be written by this thread and `_exit` to be called.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_UNSHARE) };
     }
 }

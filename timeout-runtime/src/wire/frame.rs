@@ -155,10 +155,11 @@ impl FrameReader {
             };
             match read {
                 Ok(0) => return Ok(Progress::Closed),
-                Ok(_) => match progress {
-                    Some(part) => return Ok(part),
-                    None => {}
-                },
+                Ok(_) => {
+                    if let Some(part) = progress {
+                        return Ok(part);
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Progress::Empty),
                 Err(errno) => return Err(errno),

@@ -1,0 +1,284 @@
+//! What a timed call costs beside a bare fork, all in one run: `cargo bench`.
+//!
+//! The bare loop is `pipe2`, `fork`, an 8-byte write, `poll`, `read` and `waitpid`, and nothing else. Whatever is compared
+//! is interleaved call by call, so that a noisy machine disturbs both alike: read the ratios. Nothing here asserts a time.
+
+#![expect(unsafe_code, reason = "the bare fork to compare with, and memory of a known page size")]
+
+use std::{
+    hint::black_box,
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::wait::{Id, WaitPidFlag, waitid, waitpid},
+    unistd::{ForkResult, fork, pipe2, read, write},
+};
+use timeout_runtime::timeout;
+
+const MIB: usize = 1 << 20;
+
+fn main() {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores; times in microseconds; the ratio is of the medians, to the bare row above\n");
+
+    println!("| a call that returns 8 bytes | median | p99 | ratio |\n|---|---|---|---|");
+    small_calls("small host", 1500);
+    back_to_back("small host, back to back with its reap", 20);
+    let gibibyte = Touched::new(1024 * MIB);
+    small_calls("host with 1 GiB in 4 KiB pages", 15);
+    drop(gibibyte);
+
+    println!("\n| a `Vec<u8>` as result | median | p99 | ratio |\n|---|---|---|---|");
+    results("1 MiB", MIB, 300);
+    results("64 MiB", 64 * MIB, 15);
+
+    println!("\n| late by | median | p99 | earliest |\n|---|---|---|---|");
+    lateness("idle");
+    let busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
+    lateness("all cores busy");
+    drop(busy);
+}
+
+// ---- Calls ----------------------------------------------------------------------------------------------------------
+
+#[timeout(10)]
+fn eight_bytes() -> u64 {
+    black_box(7)
+}
+
+fn small_calls(host: &str, rounds: usize) {
+    let (mut bare, mut timed) = (Times::default(), Times::default());
+    for _ in 0..rounds {
+        bare.measure(bare_fork);
+        apart();
+        timed.measure(|| assert_eq!(eight_bytes().expect("a call"), 7));
+        apart();
+    }
+    bare.row(&format!("bare fork, {host}"), &bare);
+    timed.row(&format!("timed call, {host}"), &bare);
+}
+
+fn back_to_back(host: &str, rounds: usize) {
+    const CALLS: u32 = 100;
+    let (mut bare, mut timed) = (Times::default(), Times::default());
+    for _ in 0..rounds {
+        bare.measure(|| (0..CALLS).for_each(|_| bare_fork()));
+        timed.measure(|| {
+            for _ in 0..CALLS {
+                eight_bytes().expect("a call");
+            }
+            wait_for_reaper();
+        });
+    }
+    let (bare, timed) = (bare.divide(CALLS), timed.divide(CALLS));
+    bare.row(&format!("bare fork, {host}"), &bare);
+    timed.row(&format!("timed call, {host}"), &bare);
+}
+
+/// Leaves what runs behind a call the time to end, so that it does not count for the next.
+fn apart() {
+    wait_for_reaper();
+    thread::sleep(Duration::from_micros(500));
+}
+
+/// Waits until every child has been reaped, by whoever does it.
+fn wait_for_reaper() {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while waitid(Id::All, flags) != Err(Errno::ECHILD) {
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// The least that a call through a fork can be.
+fn bare_fork() {
+    let (ours, child) = forked(|theirs| {
+        let _ = write(theirs, &7u64.to_le_bytes());
+    });
+    poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).expect("poll");
+    let mut bytes = [0; 8];
+    assert_eq!(read(&ours, &mut bytes), Ok(8));
+    waitpid(child, None).expect("waitpid");
+}
+
+/// Forks a child that does something with the writing end of a pipe, and ends.
+fn forked(child: impl FnOnce(&OwnedFd)) -> (OwnedFd, nix::unistd::Pid) {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).expect("pipe2");
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Parent { child } => (ours, child),
+        ForkResult::Child => {
+            child(&theirs);
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+// ---- Results --------------------------------------------------------------------------------------------------------
+
+#[timeout(60)]
+fn bytes(size: usize) -> Vec<u8> {
+    vec![black_box(7); size]
+}
+
+fn results(name: &str, size: usize, rounds: usize) {
+    let (mut raw, mut timed) = (Times::default(), Times::default());
+    for _ in 0..rounds {
+        raw.measure(|| assert_eq!(raw_bytes(size).len(), size));
+        apart();
+        timed.measure(|| assert_eq!(bytes(size).expect("a call").len(), size));
+        apart();
+    }
+    raw.row(&format!("{name}, raw over a 64 KiB pipe"), &raw);
+    timed.row(&format!("{name}, timed call"), &raw);
+}
+
+/// A value through a plain pipe, its length known: built in the child, written, and read into one allocation.
+fn raw_bytes(size: usize) -> Vec<u8> {
+    let (ours, child) = forked(|theirs| {
+        let value = vec![black_box(7u8); size];
+        let mut rest = value.as_slice();
+        while let Ok(written @ 1..) = write(theirs, rest) {
+            rest = &rest[written..];
+        }
+    });
+    let mut value = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        filled += read(&ours, &mut value[filled..]).expect("read");
+    }
+    waitpid(child, None).expect("waitpid");
+    value
+}
+
+// ---- Lateness -------------------------------------------------------------------------------------------------------
+
+const LIMIT: Duration = Duration::from_millis(50);
+const LIMIT_TO_DIRTY: Duration = Duration::from_millis(1500);
+
+#[timeout(LIMIT)]
+fn sleeps() {
+    thread::sleep(Duration::from_secs(60));
+}
+
+#[timeout(LIMIT)]
+fn spins() {
+    loop {
+        black_box(());
+    }
+}
+
+#[timeout(LIMIT_TO_DIRTY)]
+fn dirties_a_gibibyte() {
+    let touched = Touched::new(1024 * MIB);
+    thread::sleep(Duration::from_secs(60));
+    drop(touched);
+}
+
+fn lateness(machine: &str) {
+    lateness_of(&format!("sleeping child, {machine}"), LIMIT, 100, || drop(sleeps()));
+    lateness_of(&format!("spinning child, {machine}"), LIMIT, 100, || drop(spins()));
+    lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 12, || drop(dirties_a_gibibyte()));
+}
+
+fn lateness_of(name: &str, limit: Duration, rounds: usize, call: impl Fn()) {
+    let mut late = Times::default();
+    let mut earliest = Duration::MAX;
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        call();
+        let took = begin.elapsed();
+        earliest = earliest.min(took);
+        late.0.push(took.saturating_sub(limit));
+        // A gibibyte takes its time to be given back.
+        thread::sleep(limit / 5);
+    }
+    let early = if earliest < limit { "EARLY" } else { "not early" };
+    println!("| {name} | {:.0} | {:.0} | {early} |", late.at(0.5), late.at(0.99));
+}
+
+// ---- Tools ----------------------------------------------------------------------------------------------------------
+
+/// Memory in small pages, every one written to.
+struct Touched {
+    start: *mut libc::c_void,
+    size: usize,
+}
+
+impl Touched {
+    fn new(size: usize) -> Touched {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "mmap");
+        // SAFETY: the range is the mapping.
+        unsafe { libc::madvise(start, size, libc::MADV_NOHUGEPAGE) };
+        for offset in (0..size).step_by(4096) {
+            // SAFETY: within the mapping.
+            let page = unsafe { start.cast::<u8>().add(offset) };
+            // SAFETY: as above.
+            unsafe { page.write_volatile(1) };
+        }
+        Touched { start, size }
+    }
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new` and nothing else points into it.
+        unsafe { libc::munmap(self.start, self.size) };
+    }
+}
+
+/// A process that keeps a core busy.
+struct Busy(Child);
+
+impl Busy {
+    fn new() -> Busy {
+        let shell = Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+        Busy(shell.expect("a shell"))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn measure(&mut self, work: impl FnOnce()) {
+        let begin = Instant::now();
+        work();
+        self.0.push(begin.elapsed());
+    }
+
+    fn divide(&self, by: u32) -> Times {
+        Times(self.0.iter().map(|time| *time / by).collect())
+    }
+
+    /// A quantile, in microseconds.
+    fn at(&self, quantile: f64) -> f64 {
+        let mut times = self.0.clone();
+        times.sort();
+        // The index is within the list.
+        times[((times.len() - 1) as f64 * quantile).round() as usize].as_secs_f64() * 1e6
+    }
+
+    fn row(&self, name: &str, bare: &Times) {
+        let ratio = self.at(0.5) / bare.at(0.5);
+        println!("| {name} | {:.0} | {:.0} | {ratio:.2} |", self.at(0.5), self.at(0.99));
+    }
+}
