@@ -54,7 +54,7 @@ pub(crate) fn run(
     mut supervisor: Supervisor,
     landing: &mut dyn Landing,
     cancel: Option<BorrowedFd<'_>>,
-    reaper: &Reaper,
+    reaper: &'static Reaper,
 ) -> Verdict {
     let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None };
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);

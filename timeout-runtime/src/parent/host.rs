@@ -1,10 +1,10 @@
 //! What the runtime keeps for the process it lives in. A forked child starts with none of it.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use nix::unistd::{Pid, getpid};
 
-use super::reaper::Reaper;
+use super::{flights::Flights, reaper::Reaper};
 use crate::{
     sys::{futex::Gate, leaked::Leaked},
     wire::stage::Stages,
@@ -45,42 +45,5 @@ impl Host {
     /// Starts a forked child without any of it.
     pub(crate) fn forget() {
         HOST.forget();
-    }
-}
-
-/// The reading ends of the calls in flight. A child closes those of its siblings: with them open, the children would
-/// keep each other from noticing that their host is gone.
-pub(crate) struct Flights([AtomicI32; 256]);
-
-const NONE: i32 = -1;
-
-impl Default for Flights {
-    fn default() -> Self {
-        Flights([const { AtomicI32::new(NONE) }; 256])
-    }
-}
-
-impl Flights {
-    /// Enters a descriptor until the returned value is dropped. With more calls in flight than there is room for, the
-    /// rest is not entered.
-    pub(crate) fn enter(&'static self, fd: i32) -> Option<Flight> {
-        self.0.iter().find_map(|cell| {
-            cell.compare_exchange(NONE, fd, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-            Some(Flight(cell))
-        })
-    }
-
-    /// Gives every descriptor that is entered.
-    pub(crate) fn all(&self) -> impl Iterator<Item = i32> {
-        self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).filter(|fd| *fd != NONE)
-    }
-}
-
-/// An entry in [`Flights`]; must be dropped before its descriptor is closed.
-pub(crate) struct Flight(&'static AtomicI32);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.store(NONE, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,7 @@
 //! The caller's side of a call: one child from its start to its reaping. Nothing here ever runs in a child.
 
 pub(crate) mod block;
+pub(crate) mod flights;
 pub(crate) mod host;
 pub(crate) mod reaper;
 pub(crate) mod supervise;

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{host::Host, worker::Corpse};
-use crate::sys::thread;
+use super::worker::Corpse;
+use crate::sys::thread::{self, Chore};
 
 #[derive(Default)]
 pub(crate) struct Reaper(Mutex<List>);
@@ -23,12 +23,12 @@ struct List {
 
 impl Reaper {
     /// Takes over a child that is dead or about to die.
-    pub(crate) fn bury(&self, corpse: Corpse) {
+    pub(crate) fn bury(&'static self, corpse: Corpse) {
         let mut list = self.lock();
         list.corpses.push(corpse);
         if !list.thread_runs {
             // Without a thread the next call sweeps.
-            list.thread_runs = thread::spawn(run).is_ok();
+            list.thread_runs = thread::spawn(self).is_ok();
         }
     }
 
@@ -50,18 +50,19 @@ impl Reaper {
     }
 }
 
-/// Sweeps in growing steps until nothing is left: most corpses are ready at once, and a large one takes its time.
-fn run() {
-    let reaper = &Host::current().reaper;
-    let mut pause = Duration::from_micros(100);
-    loop {
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-        if !reaper.sweep() {
-            let mut list = reaper.lock();
-            if list.corpses.is_empty() {
-                list.thread_runs = false;
-                return;
+impl Chore for Reaper {
+    /// Sweeps in growing steps until nothing is left: most corpses are ready at once, and a large one takes its time.
+    fn run(&'static self) {
+        let mut pause = Duration::from_micros(100);
+        loop {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+            if !self.sweep() {
+                let mut list = self.lock();
+                if list.corpses.is_empty() {
+                    list.thread_runs = false;
+                    return;
+                }
             }
         }
     }

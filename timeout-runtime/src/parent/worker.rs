@@ -9,7 +9,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::host::Flight;
+use super::flights::Flight;
 use crate::{
     report::Usage,
     sys::pidfd::{self, Status, Whom},

@@ -17,8 +17,13 @@ use super::{
 /// Room for a few calls and for the thread-local variables of the host, which the C library puts there too.
 const STACK: usize = 128 << 10;
 
+/// Something to be done on a thread of its own.
+pub(crate) trait Chore: Sync + 'static {
+    fn run(&'static self);
+}
+
 /// Starts a detached thread with all signals blocked, which runs `chore`.
-pub(crate) fn spawn(chore: fn()) -> Result<()> {
+pub(crate) fn spawn<C: Chore>(chore: &'static C) -> Result<()> {
     fault::check(Op::SpawnThread)?;
     let mask = signal::block_all();
     let result = create(chore);
@@ -26,7 +31,7 @@ pub(crate) fn spawn(chore: fn()) -> Result<()> {
     result
 }
 
-fn create(chore: fn()) -> Result<()> {
+fn create<C: Chore>(chore: &'static C) -> Result<()> {
     let mut attributes = MaybeUninit::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: the pointer is to room for the attributes, which this call fills in.
@@ -36,17 +41,18 @@ fn create(chore: fn()) -> Result<()> {
     // SAFETY: as above.
     unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
     let mut thread = 0;
-    // SAFETY: `run` is a thread function whose argument is a `fn()`, and lives as long as the program.
-    let created = unsafe { libc::pthread_create(&raw mut thread, attributes, run, chore as *mut c_void) };
+    let argument = ptr::from_ref(chore).cast_mut().cast::<c_void>();
+    // SAFETY: `run` is a thread function whose argument is the chore, which lives as long as the program.
+    let created = unsafe { libc::pthread_create(&raw mut thread, attributes, run::<C>, argument) };
     // SAFETY: the attributes are not used after this.
     unsafe { libc::pthread_attr_destroy(attributes) };
     check(created)
 }
 
-extern "C" fn run(chore: *mut c_void) -> *mut c_void {
-    // SAFETY: `create` passes a `fn()`.
-    let chore = unsafe { std::mem::transmute::<*mut c_void, fn()>(chore) };
-    chore();
+extern "C" fn run<C: Chore>(chore: *mut c_void) -> *mut c_void {
+    // SAFETY: `create` passes a shared reference to a `C` that is never freed, and a `C` may be shared by threads.
+    let chore = unsafe { &*chore.cast::<C>() };
+    chore.run();
     ptr::null_mut()
 }
 

@@ -1,0 +1,9 @@
+use timeout_runtime::timeout;
+
+#[timeout(2, grace)]
+fn grace() {}
+
+#[timeout(2, panic =, start, crate)]
+fn others() {}
+
+fn main() {}
