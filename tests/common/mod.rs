@@ -1,0 +1,101 @@
+//! What the behaviour tests share: a process for each scenario, an oracle around it, and the list of start methods.
+//!
+//! A scenario is a plain function `fn a_late_body_is_killed(start: Start)`, named once in its file's [`scenarios!`]. It
+//! becomes one test per start method, and each of these runs in a process of its own, so that it may do to that process
+//! what it likes, and nothing of other tests can be taken for its own. See [`scenario`] and [`oracle`].
+#![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses a part of it")]
+
+pub(crate) mod busy;
+pub(crate) mod endings;
+pub(crate) mod mark;
+pub(crate) mod oracle;
+pub(crate) mod procs;
+pub(crate) mod raw;
+pub(crate) mod scenario;
+pub(crate) mod seccomp;
+pub(crate) mod shapes;
+pub(crate) mod stdout;
+
+use std::time::Duration;
+
+use nix::unistd::{getpid, getppid};
+use timeout_runtime::{Call, IntoLimit, Ran, Reason, TimedOut};
+
+pub(crate) use busy::busy;
+pub(crate) use mark::Mark;
+
+/// A limit that nothing in a passing test ever meets.
+pub(crate) const LONG: Duration = Duration::from_secs(50);
+
+/// What a crowded machine may add to anything that is immediate. It stays far below [`LONG`].
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// How a child comes to be. A second method is one more variant, and one more line in `with_every_start_method!`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Fork,
+}
+
+impl Start {
+    /// A call by this method.
+    #[track_caller]
+    pub(crate) fn call(self, limit: impl IntoLimit) -> Call {
+        match self {
+            Start::Fork => Call::new(limit),
+        }
+    }
+
+    /// Checks that calls are started by this method.
+    pub(crate) fn assert_taken(self) {
+        let parent = self.call(LONG).run(|| getppid().as_raw()).unwrap();
+        match self {
+            Start::Fork => assert_eq!(parent, getpid().as_raw(), "the child was not forked by its caller"),
+        }
+    }
+}
+
+/// Turns each of the functions named into one test per start method.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        crate::common::with_every_start_method!([$($name)*]);
+    };
+}
+
+/// The list of start methods: the name of the tests' module, and the variant of [`Start`].
+macro_rules! with_every_start_method {
+    ($names:tt) => {
+        crate::common::with_start_method!(fork Fork $names);
+    };
+}
+
+macro_rules! with_start_method {
+    ($module:ident $method:ident [$($name:ident)*]) => {
+        mod $module {
+            $(#[test]
+            fn $name() {
+                let path = concat!(module_path!(), "::", stringify!($name));
+                crate::common::scenario::run(path, crate::common::Start::$method, super::$name);
+            })*
+        }
+    };
+}
+
+pub(crate) use {scenarios, with_every_start_method, with_start_method};
+
+/// Checks the reason of a failure against a pattern, and what it says about the body; gives the error.
+macro_rules! assert_fails {
+    ($result:expr, $reason:pat $(if $guard:expr)?, $ran:pat) => {{
+        let error = $result.err().expect("the call should have failed");
+        assert!(matches!(error.reason(), $reason $(if $guard)?), "{error:?}");
+        assert!(matches!(error.ran(), $ran), "{error:?}");
+        error
+    }};
+}
+
+pub(crate) use assert_fails;
+
+/// The median of some durations.
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}

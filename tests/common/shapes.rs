@@ -1,0 +1,126 @@
+//! What a body may start: processes that do their best to outlive it.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{Pid, getpid, setsid},
+};
+
+use super::{Mark, raw};
+
+/// A way to grow a tree below the calling process. Every process that is to be waited for tells its number.
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) plant: fn(&Mark),
+    pub(crate) tellers: usize,
+}
+
+/// Nothing started by a test lives longer than this, should it escape.
+const OLD_AGE: Duration = Duration::from_secs(15);
+
+fn live(mark: &Mark) {
+    mark.tell(getpid().as_raw() as u64);
+    thread::sleep(OLD_AGE);
+}
+
+/// Those that stay in the group of the body.
+pub(crate) const IN_THE_GROUP: &[Shape] = &[
+    Shape { name: "a grandchild", plant: |mark| drop_pid(raw::fork(|| live(mark))), tellers: 1 },
+    Shape {
+        name: "a grandchild that ignores SIGTERM",
+        plant: |mark| {
+            drop_pid(raw::fork(|| {
+                raw::ignore(libc::SIGTERM);
+                live(mark);
+            }));
+        },
+        tellers: 1,
+    },
+    Shape {
+        name: "a stopped grandchild",
+        plant: |mark| {
+            drop_pid(raw::fork(|| {
+                mark.tell(getpid().as_raw() as u64);
+                kill(getpid(), Signal::SIGSTOP).unwrap();
+            }));
+        },
+        tellers: 1,
+    },
+    Shape { name: "a tree of 30", plant: |mark| grow(mark, 4), tellers: 30 },
+];
+
+/// Those that leave it.
+pub(crate) const OUT_OF_THE_GROUP: &[Shape] = &[
+    Shape {
+        name: "a grandchild in another session",
+        plant: |mark| drop_pid(raw::fork(|| live_apart(mark))),
+        tellers: 1,
+    },
+    Shape {
+        name: "a daemon",
+        plant: |mark| {
+            let parent = raw::fork(|| {
+                setsid().unwrap();
+                raw::fork(|| live_apart(mark));
+            });
+            waitpid(parent, None).unwrap();
+        },
+        tellers: 1,
+    },
+    Shape {
+        name: "runners, each in a session of its own",
+        plant: |mark| {
+            let end = Instant::now() + OLD_AGE;
+            drop_pid(raw::fork(|| {
+                mark.tell(getpid().as_raw() as u64);
+                while Instant::now() < end {
+                    raw::become_successor();
+                    setsid().unwrap();
+                }
+            }));
+        },
+        tellers: 1,
+    },
+];
+
+pub(crate) fn all() -> impl Iterator<Item = &'static Shape> {
+    [IN_THE_GROUP, OUT_OF_THE_GROUP].into_iter().flatten()
+}
+
+fn drop_pid(_: Pid) {}
+
+fn live_apart(mark: &Mark) {
+    setsid().unwrap();
+    live(mark);
+}
+
+/// Two children, each with a smaller tree.
+fn grow(mark: &Mark, depth: u32) {
+    if depth > 0 {
+        for _ in 0..2 {
+            raw::fork(|| {
+                grow(mark, depth - 1);
+                live(mark);
+            });
+        }
+    }
+}
+
+impl Shape {
+    /// Plants it and waits until all of it stands. The numbers are told again, for the caller.
+    pub(crate) fn plant_and_tell(&self, mark: &Mark) {
+        let planted = Mark::new();
+        (self.plant)(&planted);
+        for _ in 0..self.tellers {
+            mark.tell(planted.hear());
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A call is over at its limit: never early, and never much later, whatever the body does.
+
+mod common;
+
+use std::{
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{LONG, Mark, SOON, Start, assert_fails, busy, median, procs, raw};
+use nix::{
+    libc,
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::getpid,
+};
+use timeout_runtime::{IntoLimit, Ran, Reason};
+
+common::scenarios![
+    a_late_body_is_cut_off_on_time_and_never_early,
+    so_it_is_on_a_busy_machine,
+    a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
+    a_limit_that_is_over_at_once_is_late,
+    a_limit_beyond_all_time_is_no_limit,
+    an_impossible_limit_panics_at_the_callers_line,
+    the_clock_starts_at_the_call,
+    at_the_limit_a_call_gives_the_right_value_or_none,
+    a_body_that_ends_when_asked_ends_the_call,
+    a_value_given_within_the_grace_is_taken,
+    a_body_deaf_to_sigterm_is_killed_when_the_grace_is_over,
+    the_whole_tree_is_asked_to_end,
+    a_grace_is_not_used_by_a_body_in_time,
+    a_host_stopped_beyond_the_deadline_takes_a_whole_value,
+    a_host_stopped_beyond_the_deadline_is_late_when_it_goes_on,
+];
+
+fn spin() -> i32 {
+    let begin = Instant::now();
+    while begin.elapsed() < LONG {
+        std::hint::spin_loop();
+    }
+    1
+}
+
+/// Makes a call that is late; gives by how much.
+#[track_caller]
+fn lateness(start: Start, limit: Duration, body: impl FnOnce() -> i32) -> Duration {
+    let begin = Instant::now();
+    let result = start.call(limit).run(body);
+    let elapsed = begin.elapsed();
+    let error = assert_fails!(result, Reason::Late { .. }, Ran::Maybe | Ran::No);
+    assert!(elapsed >= limit, "early: {elapsed:?} of {limit:?}");
+    assert!(error.elapsed() >= limit && error.elapsed() <= elapsed, "{error:?}");
+    elapsed - limit
+}
+
+fn check_lateness(start: Start, bound: Duration) {
+    for (name, body) in [("sleeps", raw::pause as fn() -> i32), ("spins", spin)] {
+        for (millis, rounds) in [(5, 20), (50, 15), (300, 3)] {
+            let limit = Duration::from_millis(millis);
+            let times: Vec<_> = (0..rounds).map(|_| lateness(start, limit, body)).collect();
+            let (worst, median) = (*times.iter().max().unwrap(), median(times));
+            println!("a body that {name}, {millis} ms: {median:?} late, {worst:?} at the worst");
+            assert!(worst < SOON && median < bound, "{name}, {millis} ms: {median:?} late, {worst:?} at the worst");
+        }
+    }
+}
+
+fn a_late_body_is_cut_off_on_time_and_never_early(start: Start) {
+    check_lateness(start, Duration::from_millis(25));
+}
+
+fn so_it_is_on_a_busy_machine(start: Start) {
+    let _busy = busy();
+    check_lateness(start, Duration::from_millis(100));
+}
+
+fn a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time(start: Start) {
+    let mark = Mark::new();
+    // Long enough for the gigabyte, which is most of it.
+    let late = lateness(start, Duration::from_secs(8), || {
+        let mut memory = vec![0u8; 1 << 30];
+        memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        mark.now();
+        std::hint::black_box(&memory);
+        raw::pause()
+    });
+    assert!(mark.is_told(), "there was no time for the gigabyte");
+    println!("{late:?} late");
+    assert!(late < Duration::from_secs(1), "{late:?} late");
+    // Its memory is given back after the return; the oracle wants the corpse gone soon after that.
+    procs::assert_alone_within(SOON);
+}
+
+fn a_limit_that_is_over_at_once_is_late(start: Start) {
+    let mark = Mark::new();
+    for limit in [Duration::ZERO, Duration::from_nanos(1)] {
+        let begin = Instant::now();
+        let result = start.call(limit).run(|| mark.now());
+        assert_fails!(result, Reason::Late { .. }, Ran::No | Ran::Maybe);
+        assert!(begin.elapsed() < SOON);
+    }
+    for zero in [start.call(0), start.call(0.0), start.call(-0.0)] {
+        assert_fails!(zero.run(|| mark.now()), Reason::Late { .. }, Ran::No);
+    }
+    // Less than a nanosecond is rounded to the nearest one.
+    assert_fails!(start.call(1e-12).run(raw::pause), Reason::Late { .. }, _);
+}
+
+fn a_limit_beyond_all_time_is_no_limit(start: Start) {
+    let calls = [
+        start.call(Duration::MAX),
+        start.call(u64::MAX),
+        start.call(f64::INFINITY),
+        start.call(1e300),
+        start.call(Duration::MAX).grace(Duration::MAX),
+    ];
+    for call in calls {
+        let value = call.run(|| {
+            thread::sleep(Duration::from_millis(20));
+            7
+        });
+        assert_eq!(value.unwrap(), 7);
+        assert!(call.run(|| -> u8 { panic!("told") }).unwrap_err().is_panic());
+    }
+}
+
+#[track_caller]
+fn panic_of(call: impl FnOnce()) -> (String, u32) {
+    // The hook sees the place, the payload does not have it.
+    static PLACE: std::sync::Mutex<Option<(String, u32)>> = std::sync::Mutex::new(None);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().unwrap_or(Location::caller());
+        *PLACE.lock().unwrap() = Some((place.file().to_owned(), place.line()));
+    }));
+    let caught = catch_unwind(AssertUnwindSafe(call));
+    std::panic::set_hook(before);
+    let payload = caught.unwrap_err();
+    let text = payload.downcast_ref::<&str>().map(|text| String::from(*text));
+    let message = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let (file, line) = PLACE.lock().unwrap().take().unwrap();
+    assert_eq!(file, file!(), "{message}");
+    (message, line)
+}
+
+fn an_impossible_limit_panics_at_the_callers_line(_: Start) {
+    use timeout_runtime::{Call, call};
+    let line = line!() + 2;
+    let panics = [
+        panic_of(|| drop(call(f64::NAN, || 1))),
+        panic_of(|| drop(call(-1, || 1))),
+        panic_of(|| drop(Call::new(-0.5))),
+        panic_of(|| drop(Call::new(f64::NEG_INFINITY))),
+        panic_of(|| drop(Call::new(1).grace(f64::NAN))),
+        panic_of(|| assert_ne!((-3).into_limit(), LONG)),
+    ];
+    for (offset, (message, at)) in (0..).zip(panics) {
+        assert_eq!(at, line + offset, "{message}");
+        assert!(message.contains("limit of") || message.contains("must be a number"), "{message}");
+    }
+}
+
+fn the_clock_starts_at_the_call(start: Start) {
+    let call = start.call(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(250));
+    for _ in 0..3 {
+        // A call can be used again, with its whole limit.
+        assert_eq!(call.run(|| 7).unwrap(), 7);
+    }
+    // What it takes to start counts: this host is slow to copy.
+    let ballast = vec![1u8; 256 << 20];
+    let limit = Duration::from_millis(2);
+    let begin = Instant::now();
+    let error = start.call(limit).run(|| ballast[1] + raw::pause() as u8).unwrap_err();
+    let elapsed = begin.elapsed();
+    assert!(error.is_late() && elapsed >= limit && elapsed < SOON, "{elapsed:?} {error:?}");
+}
+
+fn at_the_limit_a_call_gives_the_right_value_or_none(start: Start) {
+    let limit = Duration::from_millis(4);
+    let (mut values, mut lates) = (0, 0);
+    for round in 0..400u64 {
+        // The body ends from 2 ms before to 2 ms after the limit.
+        let end = Instant::now() + Duration::from_micros(2000 + 10 * round);
+        let result = start.call(limit).run(|| {
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+            vec![round; 1000]
+        });
+        match result {
+            Ok(value) => {
+                assert_eq!(value, vec![round; 1000]);
+                values += 1;
+            }
+            Err(error) => {
+                assert!(error.is_late() && error.elapsed() >= limit, "{error:?}");
+                lates += 1;
+            }
+        }
+    }
+    println!("{values} values, {lates} late");
+    assert!(lates > 50, "this proves nothing");
+}
+
+fn a_body_that_ends_when_asked_ends_the_call(start: Start) {
+    let limit = Duration::from_millis(60);
+    let exits: fn() -> i32 = || {
+        raw::exit_on::<0>(libc::SIGTERM);
+        raw::pause()
+    };
+    for (name, body) in [("the default", raw::pause as fn() -> i32), ("a handler that exits", exits)] {
+        let begin = Instant::now();
+        let result = start.call(limit).grace(LONG).run(body);
+        let elapsed = begin.elapsed();
+        // Whatever it did when asked: it was late.
+        assert_fails!(result, Reason::Late { .. }, Ran::Maybe);
+        assert!(elapsed >= limit && elapsed < SOON, "{name}: {elapsed:?}");
+    }
+}
+
+fn a_value_given_within_the_grace_is_taken(start: Start) {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    let limit = Duration::from_millis(60);
+    let begin = Instant::now();
+    let result = start.call(limit).grace(LONG).run(|| {
+        let asked = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(libc::SIGTERM, asked.clone()).unwrap();
+        while !asked.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        String::from("put away")
+    });
+    let elapsed = begin.elapsed();
+    assert_eq!(result.unwrap(), "put away");
+    assert!(elapsed >= limit && elapsed < SOON, "{elapsed:?}");
+}
+
+fn a_body_deaf_to_sigterm_is_killed_when_the_grace_is_over(start: Start) {
+    for (limit, grace) in [(20, 150), (100, 30)] {
+        let (limit, grace) = (Duration::from_millis(limit), Duration::from_millis(grace));
+        let begin = Instant::now();
+        let result = start.call(limit).grace(grace).run(|| {
+            raw::ignore(libc::SIGTERM);
+            raw::pause()
+        });
+        let elapsed = begin.elapsed();
+        let error = assert_fails!(result, Reason::Late { .. }, Ran::Maybe);
+        assert_eq!(error.limit(), limit);
+        // On a machine that is too busy for the body to begin in time, it is not deaf yet.
+        assert!(elapsed >= limit && elapsed < limit + grace + SOON, "{elapsed:?}");
+        if limit.as_millis() == 100 {
+            assert!(elapsed >= limit + grace, "killed within its grace: {elapsed:?}");
+        }
+    }
+}
+
+fn the_whole_tree_is_asked_to_end(start: Start) {
+    // A grandchild in the group, one outside of it, and one that is stopped: each says when it is asked.
+    let (ready, asked) = (Mark::new(), Mark::new());
+    let listen = |apart: bool, stopped: bool| {
+        raw::fork(|| {
+            if apart {
+                nix::unistd::setsid().unwrap();
+            }
+            let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            signal_hook::flag::register(libc::SIGTERM, flag.clone()).unwrap();
+            ready.now();
+            if stopped {
+                kill(getpid(), Signal::SIGSTOP).unwrap();
+            }
+            while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            asked.now();
+        })
+    };
+    let begin = Instant::now();
+    let result = start.call(Duration::from_millis(500)).grace(LONG).run(|| -> i32 {
+        raw::ignore(libc::SIGTERM);
+        let all = [listen(false, false), listen(true, false), listen(false, true)];
+        for child in all {
+            waitpid(child, None).unwrap();
+        }
+        raw::exit_now(0)
+    });
+    assert_fails!(result, Reason::Late { .. }, Ran::Maybe);
+    assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+    assert_eq!((ready.hear_all().len(), asked.hear_all().len()), (3, 3), "not everybody was asked");
+}
+
+fn a_grace_is_not_used_by_a_body_in_time(start: Start) {
+    let begin = Instant::now();
+    assert_eq!(start.call(LONG).grace(LONG).run(|| 7).unwrap(), 7);
+    assert!(start.call(LONG).grace(LONG).run(|| -> u8 { panic!("told") }).unwrap_err().is_panic());
+    assert!(begin.elapsed() < SOON);
+}
+
+/// Stops a host that makes a call of one second for one and a half. `body` goes on when the host has been stopped.
+fn stop_a_host(start: Start, body: impl Fn() -> i32) -> u64 {
+    let limit = Duration::from_secs(1);
+    let (running, stopped, told) = (Mark::new(), Mark::new(), Mark::new());
+    let host = raw::fork(|| {
+        let result = start.call(limit).run(|| {
+            running.now();
+            stopped.hear();
+            body()
+        });
+        told.tell(match result {
+            Ok(7) => 1,
+            Err(error) if error.is_late() => 2,
+            _ => 3,
+        });
+    });
+    running.hear();
+    kill(host, Signal::SIGSTOP).unwrap();
+    assert_eq!(waitpid(host, Some(WaitPidFlag::WUNTRACED)), Ok(WaitStatus::Stopped(host, Signal::SIGSTOP)));
+    stopped.now();
+    thread::sleep(limit * 3 / 2);
+    let begin = Instant::now();
+    kill(host, Signal::SIGCONT).unwrap();
+    let told = told.hear();
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    assert_eq!(waitpid(host, None), Ok(WaitStatus::Exited(host, 0)));
+    told
+}
+
+fn a_host_stopped_beyond_the_deadline_takes_a_whole_value(start: Start) {
+    // It was there in time, or in any case before the host looked at the clock.
+    assert_eq!(stop_a_host(start, || 7), 1);
+}
+
+fn a_host_stopped_beyond_the_deadline_is_late_when_it_goes_on(start: Start) {
+    assert_eq!(stop_a_host(start, raw::pause), 2);
+}
