@@ -11,7 +11,7 @@ use timeout_runtime::{TimedOut, timeout};
 fn steps_to_one(mut number: u64) -> u32 {
     let mut steps = 0;
     while number != 1 {
-        number = if number % 2 == 0 { number / 2 } else { 3 * number + 1 };
+        number = if number.is_multiple_of(2) { number / 2 } else { 3 * number + 1 };
         steps += 1;
     }
     steps

@@ -190,13 +190,16 @@ impl Call {
         if self.limit.is_zero() {
             return failure(Reason::late(), Ran::No);
         }
-        let cancel = match self.cancel.as_ref().map(Cancel::bell).transpose() {
+        match self.cancel.as_ref().map(Cancel::bell).transpose() {
             Ok(_) if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
                 return failure(Reason::Cancelled, Ran::No);
             }
-            Ok(bell) => bell,
-            Err(error) => return failure(Reason::NotStarted(error), Ran::No),
-        };
+            Ok(_) => {}
+            Err(error) => {
+                let error = std::io::Error::new(error.kind(), format!("eventfd: {error}"));
+                return failure(Reason::NotStarted(error), Ran::No);
+            }
+        }
         let host = Host::current();
         host.reaper.sweep();
         let mut options = Options { has_grace: !self.grace.is_zero(), watch_panics: true };
@@ -207,7 +210,7 @@ impl Call {
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
             let supervisor = Supervisor::new(deadline, self.grace);
-            match block::run(worker, supervisor, landing, cancel, &host.reaper) {
+            match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
                     // Better a moment later with our hook than now with the host's, which may hang in the child, too. For
                     // a thread that stays in there for good, half the limit is enough.
@@ -268,7 +271,7 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
     let ran = match stage {
         Some(Stage::Setup | Stage::Hook) => Ran::No,
         Some(Stage::Body) | None => Ran::Maybe,
-        Some(Stage::Encoding | Stage::Decoding | Stage::Sending) => Ran::Yes,
+        Some(Stage::Encoding | Stage::Decoding | Stage::Sending | Stage::Unsent) => Ran::Yes,
     };
     Some(match outcome {
         Outcome::Value => return None,
@@ -282,7 +285,11 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
             let Crash { signal, address, stack_overflow } = crash;
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
-        Outcome::Exited(code) => (Reason::Exited { code }, Ran::Yes),
+        Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {
+            // Its pipe was closed or replaced, or could not be written to.
+            (Reason::Lost { why: format!("it could not be written into its result pipe (exit code {code})") }, Ran::Yes)
+        }
+        Outcome::Exited(code) => (Reason::Exited { code }, if ran == Ran::No { ran } else { Ran::Yes }),
         Outcome::NotStarted(report) => {
             let cause = std::io::Error::from_raw_os_error(report.errno);
             let error = std::io::Error::new(cause.kind(), format!("{}: {cause}", report.step));

@@ -2,14 +2,19 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::{
+    sys::eventfd::{EfdFlags, EventFd},
+    unistd::{self, Pid, getpid},
+};
+
+use crate::sys::fd;
 
 /// Ends calls from another thread. Clones end the same calls.
 ///
@@ -35,7 +40,24 @@ pub struct Cancel(Arc<Token>);
 struct Token {
     is_cancelled: AtomicBool,
     /// Readable once cancelled, and never read: it wakes every call that waits on it. Made by the first call.
-    bell: OnceLock<EventFd>,
+    bell: OnceLock<Bell>,
+}
+
+/// A descriptor that a fork shares, and the process that may ring it: a body that uses its copy of the token must not
+/// end calls out there.
+#[derive(Debug)]
+struct Bell {
+    maker: Pid,
+    event: OwnedFd,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.maker == getpid() {
+            // Fails only at 2^64 - 1 rings, when it is readable anyway.
+            let _ = unistd::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
 }
 
 impl Cancel {
@@ -51,8 +73,7 @@ impl Cancel {
         // In this order: a call that makes the bell after our look at it will see the flag.
         self.0.is_cancelled.store(true, Ordering::SeqCst);
         if let Some(bell) = self.0.bell.get() {
-            // Fails only at 2^64 - 1 rings, when it is readable anyway.
-            let _ = bell.write(1);
+            bell.ring();
         }
     }
 
@@ -65,13 +86,14 @@ impl Cancel {
     /// Something that becomes readable when the token is used.
     pub(crate) fn bell(&self) -> io::Result<BorrowedFd<'_>> {
         if let Some(bell) = self.0.bell.get() {
-            return Ok(bell.as_fd());
+            return Ok(bell.event.as_fd());
         }
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let bell = self.0.bell.get_or_init(|| bell);
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let event = fd::above_stdio(event.into())?;
+        let bell = self.0.bell.get_or_init(|| Bell { maker: getpid(), event });
         if self.is_cancelled() {
-            let _ = bell.write(1);
+            bell.ring();
         }
-        Ok(bell.as_fd())
+        Ok(bell.event.as_fd())
     }
 }

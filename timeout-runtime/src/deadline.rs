@@ -17,6 +17,11 @@ impl Deadline {
         self.0
     }
 
+    /// How long it is until then; `None` if it never comes.
+    pub(crate) fn left(self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
     pub(crate) fn is_over(self, now: Instant) -> bool {
         self.0.is_some_and(|at| at <= now)
     }

@@ -58,7 +58,7 @@ pub enum Reason {
     /// The body panicked and did not catch it.
     #[non_exhaustive]
     Panicked {
-        /// The panic's message; the name of the type for a payload that is no text.
+        /// The panic's message, cut if it is very long; a remark where the payload is no text.
         message: String,
         /// Where it panicked, unless the body has replaced the panic hook.
         location: Option<Place>,

@@ -101,17 +101,19 @@ impl Outbox {
         let has_descendants = process::has_children();
         // What the host has open must not stay open while a large memory is torn down.
         process::close_all_but(self.pipe.as_raw_fd());
-        self.send(kind, Remarks { has_descendants, decoding }, payload);
+        if self.send(kind, Remarks { has_descendants, decoding }, payload).is_err() && kind != Kind::NotStarted {
+            self.enter(Stage::Unsent);
+        }
         if has_descendants {
             lifeline::wait_to_be_killed(self.pipe.as_fd());
         }
         process::exit_now(0)
     }
 
-    /// Async-signal-safe for short payloads. A caller that is gone needs no answer, so failures are not looked at.
-    fn send(&self, kind: Kind, remarks: Remarks, payload: &[u8]) {
+    /// Async-signal-safe for short payloads.
+    fn send(&self, kind: Kind, remarks: Remarks, payload: &[u8]) -> nix::Result<()> {
         lifeline::disarm(self.pipe.as_fd());
-        let _ = frame::send(self.pipe.as_fd(), self.token, kind, remarks, payload);
+        frame::send(self.pipe.as_fd(), self.token, kind, remarks, payload)
     }
 }
 
@@ -129,9 +131,11 @@ pub(crate) fn on_crash(crash: &Crash) {
         let has_descendants = process::has_children();
         let remarks = Remarks { has_descendants, ..Remarks::default() };
         if crash.signal == nix::libc::SIGABRT && std::thread::panicking() {
-            super::panic::with_last(|report| outbox.send(Kind::Panicked, remarks, report));
+            super::panic::with_last(|report| {
+                let _ = outbox.send(Kind::Panicked, remarks, report);
+            });
         }
-        outbox.send(Kind::Crashed, remarks, &message::crash_payload(crash));
+        let _ = outbox.send(Kind::Crashed, remarks, &message::crash_payload(crash));
         if has_descendants {
             lifeline::wait_to_be_killed(outbox.pipe.as_fd());
         }

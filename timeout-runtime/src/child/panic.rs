@@ -21,6 +21,9 @@ thread_local! {
 /// A report longer than this is cut: no reader wants more, and it must fit into the pipe.
 const LONGEST_MESSAGE: usize = 32 << 10;
 
+/// What std says when it gives up on a panic; the one before tells more.
+const REMARKS: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+
 /// Has every panic of this process noted.
 pub(crate) fn watch() {
     let body = thread::current().id();
@@ -28,8 +31,10 @@ pub(crate) fn watch() {
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
         let report = PanicReport { message: text(info.payload()), place };
-        let bytes = codec::encode(&report).unwrap_or_default();
-        LAST.set(Some(Last { report, bytes }));
+        if !REMARKS.contains(&report.message.as_str()) {
+            let bytes = codec::encode(&report).unwrap_or_default();
+            LAST.set(Some(Last { report, bytes }));
+        }
         if thread::current().id() != body {
             hosts_hook(info);
         }

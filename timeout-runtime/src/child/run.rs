@@ -77,7 +77,8 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     // 8. Whatever the end, it is told.
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
-    if watch_panics {
+    // A thread that is panicking may not touch the hook: a call from a destructor does without.
+    if watch_panics && !std::thread::panicking() {
         outbox.enter(Stage::Hook);
         panic::watch();
     }

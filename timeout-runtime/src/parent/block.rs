@@ -4,7 +4,6 @@
 //! closed, by others. It never sleeps longer than the supervisor allows.
 
 use std::{
-    os::fd::BorrowedFd,
     thread,
     time::{Duration, Instant},
 };
@@ -22,9 +21,11 @@ use super::{
     worker::{End, Worker},
 };
 use crate::{
+    Cancel,
     report::Usage,
     sys::{
         fault::{self, Op},
+        pipe,
         sched::ShortSlice,
     },
     wire::{
@@ -53,7 +54,7 @@ pub(crate) fn run(
     mut worker: Worker,
     mut supervisor: Supervisor,
     landing: &mut dyn Landing,
-    cancel: Option<BorrowedFd<'_>>,
+    cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
     let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None };
@@ -61,8 +62,8 @@ pub(crate) fn run(
     let stage = worker.stage();
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
     match outcome {
-        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&worker),
-        _ if has_descendants => tree::kill(&worker),
+        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
+        _ if has_descendants => tree::kill(&mut worker),
         _ => worker.signal_group(Signal::SIGKILL),
     }
     let end = match outcome {
@@ -97,7 +98,7 @@ impl Vigil {
         worker: &mut Worker,
         supervisor: &mut Supervisor,
         landing: &mut dyn Landing,
-        mut cancel: Option<BorrowedFd<'_>>,
+        mut cancel: Option<&Cancel>,
     ) -> (Outcome, bool) {
         let mut reader = FrameReader::new(worker.token());
         let mut pipe_is_open = true;
@@ -156,17 +157,12 @@ impl Vigil {
     }
 
     /// Sleeps until something is worth a look, or for `left`.
-    fn wait(
-        &mut self,
-        worker: &Worker,
-        pipe_is_open: bool,
-        cancel: Option<BorrowedFd<'_>>,
-        left: Option<Duration>,
-    ) -> Ready {
+    fn wait(&mut self, worker: &Worker, pipe_is_open: bool, cancel: Option<&Cancel>, left: Option<Duration>) -> Ready {
         let mut fds = [None; 3];
         fds[0] = pipe_is_open.then(|| worker.pipe());
         fds[1] = worker.pidfd();
-        fds[2] = cancel;
+        // Made before the child was; a bell that cannot be had is none.
+        fds[2] = cancel.and_then(|cancel| cancel.bell().ok());
         let mut timeout = left.map(|left| self.step(left));
         if worker.stage().is_some_and(|stage| stage <= Stage::Hook) {
             timeout = Some(timeout.map_or(SETUP, |timeout| timeout.min(SETUP)));
@@ -192,7 +188,9 @@ impl Vigil {
             Err(_) => {
                 // Out of memory, or forbidden: looking now and then is worse, but it ends.
                 thread::sleep(Duration::from_millis(1));
-                Ready { pipe: true, death: true, cancel: false }
+                // A read of an empty pipe would kill the child: it signals whoever has the writing end armed.
+                let pipe = pipe_is_open && pipe::has_bytes(worker.pipe());
+                Ready { pipe, death: true, cancel: cancel.is_some_and(Cancel::is_cancelled) }
             }
         }
     }

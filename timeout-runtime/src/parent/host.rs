@@ -1,10 +1,8 @@
 //! What the runtime keeps for the process it lives in. A forked child starts with none of it.
 
-use std::sync::atomic::AtomicBool;
-
 use nix::unistd::{Pid, getpid};
 
-use super::{flights::Flights, reaper::Reaper};
+use super::{flights::Flights, reaper::Reaper, stdio::Streams};
 use crate::{
     sys::{futex::Gate, leaked::Leaked},
     wire::stage::Stages,
@@ -19,8 +17,7 @@ pub(crate) struct Host {
     pub(crate) flights: Flights,
     pub(crate) stages: Stages,
     pub(crate) reaper: Reaper,
-    /// Set while some thread keeps stdout or stderr locked and a thread of ours waits for it.
-    pub(crate) stdio_is_taken: AtomicBool,
+    pub(crate) streams: Streams,
 }
 
 static HOST: Leaked<Host> = Leaked::new();
@@ -37,7 +34,7 @@ impl Host {
                 flights: Flights::default(),
                 stages: Stages::new(),
                 reaper: Reaper::default(),
-                stdio_is_taken: AtomicBool::new(false),
+                streams: Streams::default(),
             },
         )
     }

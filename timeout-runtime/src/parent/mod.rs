@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod flights;
 pub(crate) mod host;
 pub(crate) mod reaper;
+pub(crate) mod stdio;
 pub(crate) mod supervise;
 pub(crate) mod tree;
 pub(crate) mod worker;

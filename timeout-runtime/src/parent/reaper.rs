@@ -33,9 +33,12 @@ impl Reaper {
     }
 
     /// Reaps whatever is dead by now; tells whether anything is left.
-    pub(crate) fn sweep(&self) -> bool {
+    pub(crate) fn sweep(&'static self) -> bool {
         let mut list = self.lock();
         list.corpses.retain_mut(|corpse| !corpse.reap());
+        if !list.corpses.is_empty() && !list.thread_runs {
+            list.thread_runs = thread::spawn(self).is_ok();
+        }
         !list.corpses.is_empty()
     }
 

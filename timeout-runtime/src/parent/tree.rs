@@ -14,6 +14,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -26,7 +27,11 @@ use crate::sys::pidfd;
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Kills everything below the child, and the child. Its corpse is left to be reaped.
-pub(crate) fn kill(worker: &Worker) {
+pub(crate) fn kill(worker: &mut Worker) {
+    // The list takes a descriptor. Where the host has none left, the child's own is the one to give.
+    if fs::File::open("/proc/self/stat").is_err() {
+        worker.give_up_descriptor();
+    }
     worker.signal(Signal::SIGSTOP);
     kill_descendants(worker);
     worker.signal(Signal::SIGKILL);
@@ -86,7 +91,7 @@ fn signal_child(parent: Pid, pid: Pid, signal: Signal, held: bool) -> bool {
         return false;
     }
     let sent = pidfd.as_ref().map_err(|errno| *errno).and_then(|pidfd| pidfd::signal(pidfd.as_fd(), signal));
-    if sent.is_err() {
+    if sent.is_err_and(|errno| errno != Errno::ESRCH) {
         // No descriptors to be had, or no signals by them. By number a stranger could be hit only if the child ended,
         // was reaped and had its number given away since the line above.
         let _ = signal::kill(pid, signal);
@@ -104,8 +109,10 @@ fn is_gone(pidfd: &impl AsFd, patience: u8) -> bool {
 
 /// The children of every thread of `pid`, oldest first, living and dead. Empty without `/proc`.
 fn children(pid: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    // One descriptor at a time: the host may have no more.
+    let tasks: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().collect();
+    let lists =
+        tasks.into_iter().map(|task| task.path()).filter_map(|task| fs::read_to_string(task.join("children")).ok());
     lists
         .flat_map(|list| {
             list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()

@@ -96,11 +96,16 @@ impl Worker {
         self.end
     }
 
+    /// Closes the child's descriptor; from here on it goes by its number.
+    pub(crate) fn give_up_descriptor(&mut self) {
+        self.process.pidfd = None;
+    }
+
     /// Whether the child is dead, reaped or not.
     fn is_dead(&self) -> bool {
         match &self.process.pidfd {
             Some(pidfd) => is_readable(pidfd, PollTimeout::ZERO),
-            None => !matches!(pidfd::is_alive(self.process.whom()), Ok(true)),
+            None => matches!(pidfd::is_alive(self.process.whom()), Ok(false) | Err(Errno::ECHILD)),
         }
     }
 

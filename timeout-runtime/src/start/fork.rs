@@ -10,11 +10,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{Job, NoChild, in_time, stdio::Stdio};
+use super::{Job, NoChild, in_time};
 use crate::{
     child::{self, Legacy, Options},
     deadline::Deadline,
-    parent::{host::Host, worker::Worker},
+    parent::{host::Host, stdio::Stdio, worker::Worker},
     sys::{pipe, process, signal},
     wire::frame::Token,
 };
@@ -33,23 +33,35 @@ pub(crate) fn start(
     let (read, write) = pipe::pipe().map_err(|errno| NoChild::failed("pipe", errno))?;
     let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
-    let stdio = Stdio::hold(host);
-    let stdout_is_free = stdio.is_usable();
+    let stdio = host.streams.hold(host.reaper.threads(), deadline);
     // The child will not have the reading end.
     let descriptors = process::descriptor_count().saturating_sub(1);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
-    let mut ours = Some((write, stage, stdio));
+    let mut ours = Some((write, stage));
     let forked = process::fork(|| {
         Host::forget();
-        let Some((pipe, stage, stdio)) = ours.take() else { process::exit_now(0) };
-        drop(stdio);
+        host.streams.release_copies(stdio);
+        let Some((pipe, stage)) = ours.take() else { process::exit_now(0) };
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
         host.flights.all().chain([reading_end]).for_each(process::close);
-        child::run(Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free, descriptors, options }, job)
+        child::run(
+            Legacy {
+                host: host.pid,
+                mask,
+                pipe,
+                token,
+                stage,
+                stdout_is_free: stdio != Stdio::Taken,
+                descriptors,
+                options,
+            },
+            job,
+        )
     });
     signal::set_mask(&mask);
-    let stage = ours.take().and_then(|(_, stage, _)| stage);
+    host.streams.release(stdio);
+    let stage = ours.take().and_then(|(_, stage)| stage);
     drop(passage);
     let pid = forked.map_err(|errno| NoChild::failed("fork", errno))?;
     Ok(Worker::new(pid, read, flight, token, stage))

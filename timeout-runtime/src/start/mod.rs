@@ -1,7 +1,6 @@
 //! Start methods: how a child that runs one call comes to be.
 
 pub(crate) mod fork;
-mod stdio;
 
 use std::io;
 

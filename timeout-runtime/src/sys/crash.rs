@@ -90,14 +90,14 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
 /// Lets the signal do what it would have done without this module, as soon as the handler returns.
 fn hand_over(signal: c_int, is_fault: bool) {
     let Some(index) = SIGNALS.iter().position(|known| *known == signal) else { return };
-    if is_fault || signal == libc::SIGABRT {
-        // The faulting instruction runs again, and abort(3) raises again by itself.
+    if is_fault {
+        // The faulting instruction runs again.
         // SAFETY: BEFORE was filled in before this handler was installed and has not changed since.
         let before = unsafe { (&raw const BEFORE[index]).cast::<libc::sigaction>() };
         // SAFETY: `before` is a disposition that this process had.
         unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
     } else {
-        // Somebody sent it; nothing would raise it again. std's handler would swallow it, so straight to the default.
+        // Somebody sent it, abort(3) or another process; nothing need raise it again. std's handler would swallow it, so straight to the default.
         super::signal::set_default(signal);
         // SAFETY: async-signal-safe; the signal stays pending until this handler returns.
         unsafe { libc::raise(signal) };

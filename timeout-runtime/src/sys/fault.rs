@@ -33,7 +33,6 @@ pub(crate) fn check(_op: Op) -> nix::Result<()> {
 #[cfg(test)]
 pub(crate) use script::check;
 #[cfg(test)]
-#[expect(unused_imports)]
 pub(crate) use script::script;
 
 #[cfg(test)]

@@ -47,13 +47,13 @@ impl Gate {
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         if self.0.0.swap(FREE, Ordering::Release) == HELD_AND_AWAITED {
-            wake_one(&self.0.0);
+            wake(&self.0.0);
         }
     }
 }
 
 /// Sleeps while `word` is `expected`; returns early on a wake, a signal or after `patience`.
-fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::Duration>) {
+pub(crate) fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::Duration>) {
     let timeout = patience.map(|left| libc::timespec {
         tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: left.subsec_nanos().into(),
@@ -65,7 +65,8 @@ fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::Duration>) 
     }
 }
 
-fn wake_one(word: &AtomicU32) {
+/// Wakes one sleeper.
+pub(crate) fn wake(word: &AtomicU32) {
     // SAFETY: `word` is a live, aligned word; FUTEX_WAKE only takes its address.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);

@@ -9,7 +9,10 @@ use std::{
 
 use nix::{Result, errno::Errno, libc, sys::signal::Signal, unistd::Pid};
 
-use super::fault::{self, Op};
+use super::{
+    fault::{self, Op},
+    fd::above_stdio,
+};
 use crate::report::Usage;
 
 /// How a process ended.
@@ -31,7 +34,7 @@ pub(crate) fn open(pid: Pid) -> Result<OwnedFd> {
     // The kernel hands out descriptors within i32.
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just opened this descriptor for us; it is close-on-exec and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    above_stdio(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sends `signal` to the process.
@@ -102,9 +105,11 @@ fn wait(whom: Whom<'_>, flags: libc::c_int) -> Result<Option<(libc::siginfo_t, U
     // SAFETY: so is rusage.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
     loop {
-        // SAFETY: `info` and `usage` are valid places to write to.
-        let result = unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, flags, &raw mut usage) };
-        match fault::check(Op::Wait).and_then(|()| Errno::result(result)) {
+        let result = fault::check(Op::Wait).and_then(|()| {
+            // SAFETY: `info` and `usage` are valid places to write to.
+            Errno::result(unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, flags, &raw mut usage) })
+        });
+        match result {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             // With WNOHANG and no event the call succeeds and leaves the zeroes.

@@ -15,18 +15,30 @@ use nix::{
     libc, unistd,
 };
 
-use super::fault::{self, Op};
+use super::{
+    fault::{self, Op},
+    fd::above_stdio,
+};
 
 /// Makes a pipe whose ends are closed by `exec` and never block; the writing end does after [`disarm`](super::lifeline::disarm).
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     fault::check(Op::Pipe)?;
-    unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+    let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    Ok((above_stdio(read)?, above_stdio(write)?))
 }
 
 /// Reads what is there, up to the length of `buffer`; 0 means that every writing end is closed.
 pub(crate) fn read(pipe: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     fault::check(Op::Read)?;
     unistd::read(pipe, buffer)
+}
+
+/// Whether there is something to read. Unlike a read it does not signal a child whose lifeline is armed.
+pub(crate) fn has_bytes(pipe: BorrowedFd<'_>) -> bool {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, to `count`.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    result == 0 && count > 0
 }
 
 /// Writes all of `bytes`, waiting for the reader where the pipe is full.

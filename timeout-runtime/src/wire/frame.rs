@@ -31,6 +31,9 @@ const PIECE: usize = 512;
 /// No report is longer than this; only values are.
 pub(crate) const LONGEST_REPORT: u64 = 1 << 20;
 
+/// What is wrong with bytes that do not begin with the token.
+pub(crate) const STRAY: &str = "something else was written into its result pipe";
+
 /// What a child says about itself with every message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remarks {
@@ -42,15 +45,16 @@ pub(crate) struct Remarks {
 
 /// Writes one frame. Async-signal-safe.
 pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Remarks, payload: &[u8]) -> Result<()> {
-    let mark = token.0.to_le_bytes();
     let decoding = u64::try_from(remarks.decoding.as_nanos()).unwrap_or(u64::MAX);
     let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&mark);
+    header[..8].copy_from_slice(&token.0.to_le_bytes());
     header[8..12].copy_from_slice(&(kind as u32).to_le_bytes());
     header[12..16].copy_from_slice(&u32::from(remarks.has_descendants).to_le_bytes());
     header[16..24].copy_from_slice(&decoding.to_le_bytes());
     // A length in memory fits into 64 bits.
     header[24..].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+
+    let mark = end_mark(&header);
 
     let whole = HEADER + payload.len() + MARK;
     if whole <= SMALL {
@@ -72,6 +76,8 @@ pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Rema
 pub(crate) struct FrameReader {
     token: Token,
     state: State,
+    /// The end mark that goes with the header of the frame that has begun.
+    mark: [u8; MARK],
     /// What was read but not yet looked at.
     scratch: [u8; PIECE],
     begin: usize,
@@ -120,7 +126,7 @@ pub(crate) enum Progress {
 
 impl FrameReader {
     pub(crate) fn new(token: Token) -> Self {
-        FrameReader { token, state: START, scratch: [0; PIECE], begin: 0, end: 0 }
+        FrameReader { token, state: START, mark: [0; MARK], scratch: [0; PIECE], begin: 0, end: 0 }
     }
 
     /// Whether a frame has begun and not ended.
@@ -173,8 +179,15 @@ impl FrameReader {
         match &mut self.state {
             State::Header { have, bytes } => {
                 self.begin += fill(bytes, have, input);
+                // Told by its first wrong byte: reading may have killed the child already, whose lifeline takes the
+                // reading of what it has not sent for our death.
+                let known = (*have).min(size_of::<u64>());
+                if bytes[..known] != self.token.0.to_le_bytes()[..known] {
+                    return Err(STRAY.into());
+                }
                 if *have == HEADER {
-                    self.state = begin(self.token, *bytes)?;
+                    self.mark = end_mark(bytes);
+                    self.state = begin(*bytes)?;
                 }
             }
             State::Value { remarks, left: 0 } => self.state = mark(*remarks, Message::Value),
@@ -209,7 +222,7 @@ impl FrameReader {
         let State::Mark { bytes, remarks, message, .. } = std::mem::replace(&mut self.state, START) else {
             return Err("a frame ended before it began".into());
         };
-        if bytes != self.token.0.to_le_bytes() {
+        if bytes != self.mark {
             return Err("something else was written into the middle of its result".into());
         }
         Ok(Progress::Message(message, remarks))
@@ -222,12 +235,19 @@ fn mark(remarks: Remarks, message: Message) -> State {
     State::Mark { have: 0, bytes: [0; MARK], remarks, message }
 }
 
-/// Reads a header.
-fn begin(token: Token, header: [u8; HEADER]) -> std::result::Result<State, String> {
-    let word = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    if word(0) != token.0 {
-        return Err("something else was written into its result pipe".into());
+/// The mark behind the payload of a frame with this header. Every step can be undone, so that a header that differs in
+/// one word has another mark: a kind, a length or a remark that was changed is found.
+fn end_mark(header: &[u8; HEADER]) -> [u8; MARK] {
+    let mut mark = 0u64;
+    for word in header.as_chunks().0 {
+        mark = (mark ^ u64::from_le_bytes(*word)).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
+    mark.to_le_bytes()
+}
+
+/// Reads a header whose token is right.
+fn begin(header: [u8; HEADER]) -> std::result::Result<State, String> {
+    let word = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let [number, flags] = [word(8) & 0xffff_ffff, word(8) >> 32];
     let kind = Kind::from_number(number).ok_or_else(|| format!("its report has the unknown kind {number}"))?;
     let remarks = Remarks { has_descendants: flags != 0, decoding: Duration::from_nanos(word(16)) };

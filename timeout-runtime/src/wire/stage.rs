@@ -19,6 +19,8 @@ pub(crate) enum Stage {
     Decoding = 5,
     /// The value is on its way.
     Sending = 6,
+    /// Its last word could not be written: how it ends is not the body's doing.
+    Unsent = 7,
 }
 
 /// The progress of all children of one process.
@@ -57,7 +59,7 @@ impl StageCell {
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
         let number = self.0.load(Ordering::Acquire);
-        [Stage::Setup, Stage::Hook, Stage::Encoding, Stage::Decoding, Stage::Sending]
+        [Stage::Setup, Stage::Hook, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
             .into_iter()
             .find(|stage| *stage as u8 == number)
             .unwrap_or(Stage::Body)
