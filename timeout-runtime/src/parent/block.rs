@@ -46,8 +46,8 @@ pub(crate) struct Verdict {
 /// How long a child may take to become ready before it is looked at.
 const SETUP: Duration = Duration::from_millis(5);
 
-/// How long a call without a value waits for its killed child, to tell what it used.
-const PATIENCE_MS: u8 = 2;
+/// How long a call whose child ended by itself waits for it, to tell what it used.
+const PATIENCE: Duration = Duration::from_micros(300);
 
 /// Waits for the end of a call and cleans up behind it. The value, if there is one, is in `landing`.
 pub(crate) fn run(
@@ -59,7 +59,13 @@ pub(crate) fn run(
 ) -> Verdict {
     let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None };
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
+    // A short slice is soon used up, and then a dying child on this core would go first.
+    drop(vigil);
     let stage = worker.stage();
+    let usage = match outcome {
+        Outcome::Late | Outcome::Cancelled => worker.usage_so_far(),
+        _ => None,
+    };
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
     match outcome {
         Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
@@ -67,13 +73,14 @@ pub(crate) fn run(
         _ => worker.signal_group(Signal::SIGKILL),
     }
     let end = match outcome {
-        Outcome::Value => worker.reap(),
-        _ => worker.wait_briefly(PATIENCE_MS.into()),
+        // Nobody asks what it used; or it is past time to return, and a large child takes long to die.
+        Outcome::Value | Outcome::Late | Outcome::Cancelled => worker.reap(),
+        _ => worker.wait_briefly(PATIENCE),
     };
     if let Some(corpse) = worker.into_corpse() {
         reaper.bury(corpse);
     }
-    Verdict { outcome, stage, usage: end.and_then(|end| end.usage) }
+    Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage) }
 }
 
 /// The caller's thread while it waits.

@@ -69,17 +69,10 @@ impl Streams {
         if held { Stdio::Held } else { Stdio::Taken }
     }
 
-    /// Ends what [`hold`](Streams::hold) began, in the caller.
+    /// Ends what [`hold`](Streams::hold) began: once in the caller, and once in the child.
     pub(crate) fn release(&self, stdio: Stdio) {
         if stdio == Stdio::Held {
             self.keeper.release();
-        }
-    }
-
-    /// Ends what [`hold`](Streams::hold) began, in the child.
-    pub(crate) fn release_copies(&self, stdio: Stdio) {
-        if stdio == Stdio::Held {
-            self.keeper.release_copies();
         }
     }
 }

@@ -10,12 +10,13 @@
 use std::{
     fs,
     os::fd::AsFd,
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags, poll},
     sys::signal::{self, Signal},
     unistd::Pid,
 };
@@ -46,7 +47,7 @@ pub(crate) fn terminate(worker: &Worker) {
     }
     let mut parents = vec![worker.pid()];
     while let Some(parent) = parents.pop() {
-        for pid in children(parent) {
+        for pid in children(parent).list {
             if group(pid).is_some_and(|group| group != worker.pid()) {
                 signal_child(parent, pid, Signal::SIGTERM, false);
                 signal_child(parent, pid, Signal::SIGCONT, false);
@@ -60,26 +61,39 @@ fn kill_descendants(worker: &Worker) {
     let begin = Instant::now();
     let mut dead: Vec<Pid> = Vec::new();
     let mut before: Option<Vec<Pid>> = None;
+    let mut halted = worker.is_halted();
     while begin.elapsed() < PATIENCE {
-        // Stopped before the list is read, or the list may still change behind our back. Not waited for before the
-        // first kills: a thread inside vfork stops only when the process it waits for is gone.
-        let halted = worker.is_halted();
-        let list = children(worker.pid());
+        let Children { list, threads } = children(worker.pid());
         for &pid in list.iter().rev().filter(|pid| !dead.contains(pid)).collect::<Vec<_>>() {
             if signal_child(worker.pid(), pid, Signal::SIGKILL, halted) {
                 dead.push(pid);
             }
         }
         let all_dead = list.iter().all(|pid| dead.contains(pid));
-        if halted && all_dead && before.as_ref() == Some(&list) {
+        // One thread's empty list is read at one moment; several lists, or a full one, take two equal readings.
+        let sure = before.as_ref() == Some(&list) || (list.is_empty() && threads == 1);
+        if halted && all_dead && sure {
             return;
         }
         before = (halted && all_dead).then_some(list);
+        // Not before the first kills: a thread inside vfork stops only when the process it waits for is gone.
         if !halted {
-            // The stop takes effect when the child's core looks up, some ten microseconds from now.
-            let _ = poll(&mut [], PollTimeout::ZERO);
+            halted = wait_for_halt(worker);
         }
     }
+}
+
+/// Waits a little for the stop to take effect: the child has to be on a core for that, which may be this one.
+fn wait_for_halt(worker: &Worker) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(1) {
+        if worker.is_halted() {
+            return true;
+        }
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_micros(100));
+    worker.is_halted()
 }
 
 /// Signals `pid` if it still is a child of `parent`; after a kill, tells whether it is dead. `held` says that `parent`
@@ -107,17 +121,24 @@ fn is_gone(pidfd: &impl AsFd, patience: u8) -> bool {
     poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], patience).is_ok_and(|ready| ready > 0)
 }
 
-/// The children of every thread of `pid`, oldest first, living and dead. Empty without `/proc`.
-fn children(pid: Pid) -> Vec<Pid> {
-    // One descriptor at a time: the host may have no more.
-    let tasks: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().collect();
-    let lists =
-        tasks.into_iter().map(|task| task.path()).filter_map(|task| fs::read_to_string(task.join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
-        })
-        .collect()
+/// The children of a process.
+struct Children {
+    /// Those of every thread, oldest first, living and dead. Empty without `/proc`.
+    list: Vec<Pid>,
+    /// How many threads' lists could be read.
+    threads: usize,
+}
+
+fn children(pid: Pid) -> Children {
+    // One descriptor at a time, as the host may have no more: an entry keeps its directory open.
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks: Vec<_> = tasks.map(|task| task.path().join("children")).collect();
+    let mut children = Children { list: Vec::new(), threads: 0 };
+    for text in tasks.into_iter().filter_map(|task| fs::read_to_string(task).ok()) {
+        children.list.extend(text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
+        children.threads += 1;
+    }
+    children
 }
 
 /// Whether the main thread of a process sleeps, as one that waits for a lock does.

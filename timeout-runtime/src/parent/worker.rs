@@ -1,11 +1,18 @@
 //! One child: its pipe, its descriptor, its signals, and its status once it is gone.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{self, Signal},
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        signal::{self, Signal},
+        time::TimeSpec,
+    },
     unistd::Pid,
 };
 
@@ -104,9 +111,23 @@ impl Worker {
     /// Whether the child is dead, reaped or not.
     fn is_dead(&self) -> bool {
         match &self.process.pidfd {
-            Some(pidfd) => is_readable(pidfd, PollTimeout::ZERO),
+            Some(pidfd) => is_readable(pidfd, Duration::ZERO),
             None => matches!(pidfd::is_alive(self.process.whom()), Ok(false) | Err(Errno::ECHILD)),
         }
+    }
+
+    /// What the child has used, while it can still be looked at. The times are those of `/proc/<pid>/stat`, in
+    /// hundredths of a second.
+    pub(crate) fn usage_so_far(&self) -> Option<Usage> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid)).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid)).ok()?;
+        // Counted from behind the name, which may contain anything: proc_pid_stat(5) has them as 14 and 15.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse().ok().map(|ticks: u64| Duration::from_millis(ticks * 10));
+        let (user, system) = (ticks()?, ticks()?);
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
+        Some(Usage { user, system, peak_memory: kibibytes << 10 })
     }
 
     /// Whether the child is stopped or gone, so that no code of it runs.
@@ -139,11 +160,11 @@ impl Worker {
     }
 
     /// Waits for the end of a child whose group has been killed, but not for long.
-    pub(crate) fn wait_briefly(&mut self, patience: PollTimeout) -> Option<End> {
+    pub(crate) fn wait_briefly(&mut self, patience: Duration) -> Option<End> {
         if self.reap().is_none() {
             match &self.process.pidfd {
                 Some(pidfd) => drop(is_readable(pidfd, patience)),
-                None => std::thread::sleep(std::time::Duration::from_micros(200)),
+                None => std::thread::sleep(patience),
             }
         }
         self.reap()
@@ -193,8 +214,9 @@ impl Process {
     }
 }
 
-fn is_readable(pidfd: &OwnedFd, patience: PollTimeout) -> bool {
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], patience).is_ok_and(|ready| ready > 0)
+fn is_readable(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    ppoll(&mut polled, Some(TimeSpec::from(patience)), None).is_ok_and(|ready| ready > 0)
 }
 
 /// A child that is dead or dying and waits to be reaped. Its progress cell stays taken until then, as it may still write.

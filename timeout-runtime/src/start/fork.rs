@@ -41,7 +41,7 @@ pub(crate) fn start(
     let mut ours = Some((write, stage));
     let forked = process::fork(|| {
         Host::forget();
-        host.streams.release_copies(stdio);
+        host.streams.release(stdio);
         let Some((pipe, stage)) = ours.take() else { process::exit_now(0) };
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
         host.flights.all().chain([reading_end]).for_each(process::close);

@@ -18,11 +18,22 @@ use nix::{errno::Errno, libc};
 ///
 /// The parent counts them, as the first look at `/proc` costs a new process more than the rest of its setup.
 pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
+    let mut polled = [libc::pollfd { fd: 0, events: 0, revents: 0 }; CHUNK];
     let mut seen = 0;
     for first in (0..4096).step_by(CHUNK) {
-        let Some(open) = open_descriptors(first) else { break };
-        seen += open.clone().count() as u64;
-        open.filter(|fd| is_epoll(*fd, probe)).for_each(replace);
+        for (entry, fd) in polled.iter_mut().zip(first..) {
+            entry.fd = fd;
+        }
+        // SAFETY: `polled` has CHUNK entries; numbers that name nothing are answered with POLLNVAL.
+        if unsafe { libc::poll(polled.as_mut_ptr(), CHUNK as libc::nfds_t, 0) } < 0 {
+            break;
+        }
+        for open in polled.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0) {
+            seen += 1;
+            if is_epoll(open.fd, probe) {
+                replace(open.fd);
+            }
+        }
         // Numbers are given out from the lowest on: what was opened after the counting is in this chunk, too.
         if expected != 0 && seen >= expected {
             return;
@@ -34,20 +45,9 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
     numbers.into_iter().filter(|fd| is_epoll(*fd, probe)).for_each(replace);
 }
 
-/// How many descriptors are looked at by one system call.
+/// How many descriptors are looked at by one poll(2), which tells the open ones among them: a system call for each would
+/// take longer than the rest of a child's setup.
 const CHUNK: usize = 256;
-
-/// The descriptors from `first` on that are open, among the next [`CHUNK`]. One poll(2) tells them all, where a look at
-/// each would take longer than the rest of a child's setup.
-fn open_descriptors(first: i32) -> Option<impl Iterator<Item = i32> + Clone> {
-    let mut polled = [libc::pollfd { fd: 0, events: 0, revents: 0 }; CHUNK];
-    for (entry, fd) in polled.iter_mut().zip(first..) {
-        entry.fd = fd;
-    }
-    // SAFETY: `polled` has CHUNK entries; numbers that name nothing are answered with POLLNVAL.
-    Errno::result(unsafe { libc::poll(polled.as_mut_ptr(), CHUNK as libc::nfds_t, 0) }).ok()?;
-    Some(polled.into_iter().filter(|entry| entry.revents & libc::POLLNVAL == 0).map(|entry| entry.fd))
-}
 
 /// Tells an epoll instance by the error for removing what it does not watch.
 fn is_epoll(fd: i32, probe: BorrowedFd<'_>) -> bool {

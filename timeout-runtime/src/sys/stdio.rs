@@ -1,8 +1,9 @@
 //! Both standard streams' locks, held across a fork by a thread of ours that may wait for them as long as it takes.
 //!
 //! std has no timed lock. So the caller never takes one: a keeper takes both, flushes stdout, and holds them while the
-//! caller forks, which waits for that with a bound. In the child the keeper does not exist, but its guards do, in memory
-//! that was copied: dropping them there frees the copied locks, as their drop does not ask who runs it.
+//! caller forks, which waits for that with a bound. Then the caller drops the guards, in both processes, as their drop
+//! does not ask who runs it: in the child the keeper does not exist, and in the host it may take its time to wake, while
+//! another fork of the host's own would copy the locks.
 
 #![expect(unsafe_code, reason = "guards are dropped by another thread than the one that made them")]
 
@@ -36,7 +37,7 @@ pub(crate) struct Keeper {
     guards: UnsafeCell<Option<(StdoutLock<'static>, StderrLock<'static>)>>,
 }
 
-// SAFETY: `guards` is touched by the keeper's thread alone, and by a forked child in which that thread does not exist.
+// SAFETY: `guards` is touched by the keeper's thread until the state is HELD, and from then on by whoever had it held.
 unsafe impl Sync for Keeper {}
 
 // SAFETY: a `Keeper` is moved only before its thread has been started, when it holds no guards.
@@ -75,17 +76,17 @@ impl Keeper {
         self.state.load(Ordering::Acquire) == GIVEN_UP
     }
 
-    /// Lets the locks go, in the process that had them held.
+    /// Lets the locks go, after [`hold`](Keeper::hold) has given `true`: once in the host, and once in a forked child.
     pub(crate) fn release(&self) {
+        // SAFETY: since the state was HELD the keeper's thread waits for another, or is not in this process.
+        let guards = unsafe { &mut *self.guards.get() };
+        drop(guards.take());
         self.state.store(RELEASED, Ordering::Release);
         futex::wake(&self.state);
     }
 
-    /// Lets the copied locks go in a forked child.
-    pub(crate) fn release_copies(&self) {
-        // SAFETY: the keeper's thread, the only other one to touch this, is not in this process.
-        let guards = unsafe { &mut *self.guards.get() };
-        drop(guards.take());
+    fn is_wanted(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WANTED
     }
 
     fn step(&self, from: u32, to: u32) -> bool {
@@ -96,18 +97,22 @@ impl Keeper {
 impl Chore for Keeper {
     fn run(&'static self) {
         loop {
-            let guards = (io::stdout().lock(), io::stderr().lock());
-            stdout::flush();
-            // SAFETY: only this thread touches the guards in this process, and nobody forks before the state says HELD.
-            unsafe { *self.guards.get() = Some(guards) };
-            if self.step(WANTED, HELD) {
-                futex::wake(&self.state);
-                while self.state.load(Ordering::Acquire) == HELD {
-                    futex::wait(&self.state, HELD, None);
+            let out = io::stdout().lock();
+            if self.is_wanted() {
+                let err = io::stderr().lock();
+                stdout::flush();
+                // SAFETY: only this thread touches the guards before the state says HELD.
+                unsafe { *self.guards.get() = Some((out, err)) };
+                if self.step(WANTED, HELD) {
+                    futex::wake(&self.state);
+                    while self.state.load(Ordering::Acquire) == HELD {
+                        futex::wait(&self.state, HELD, None);
+                    }
+                } else {
+                    // SAFETY: nobody has been told of the guards.
+                    unsafe { *self.guards.get() = None };
                 }
             }
-            // SAFETY: as above; whoever forked has done so.
-            unsafe { *self.guards.get() = None };
             if self.step(RELEASED, IDLE) || self.step(GIVEN_UP, IDLE) {
                 futex::wake(&self.state);
                 return;
