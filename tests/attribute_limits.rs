@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use timeout_runtime::{Ran, TimedOut, timeout};
+use timeout_runtime::{Cancel, Ran, Reason, TimedOut, timeout};
 
 /// The limit the call was made with: every function it is asked about panics, because an error knows it.
 fn limit_of<T>(result: Result<T, TimedOut>) -> Duration {
@@ -231,4 +231,23 @@ fn every_other_option() -> u8 {
 #[test]
 fn the_other_options_are_understood() {
     assert_eq!(every_other_option().unwrap(), 1);
+}
+
+#[test]
+fn a_token_ends_a_call_from_elsewhere() {
+    #[timeout(60, cancel = token)]
+    fn sleeps(token: &Cancel) {
+        thread::sleep(Duration::from_secs(600));
+    }
+
+    let token = Cancel::new();
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| sleeps(&token).unwrap_err());
+        token.cancel();
+        assert!(matches!(call.join().unwrap().reason(), Reason::Cancelled));
+    });
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    // For good: the next call with it is not started.
+    assert_eq!(sleeps(&token).unwrap_err().ran(), Ran::No);
 }
