@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const FOR_GOOD: Duration = Duration::from_secs(1);
 
 /// What a process knows of its standard streams.
-#[derive(Default)]
 pub(crate) struct Streams {
-    keeper: Keeper,
+    out: Keeper,
+    err: Keeper,
     /// Their locks have been had once since this process came to be, and so are not held by a thread that a fork of the
     /// host's own left behind.
     are_sound: AtomicBool,
@@ -48,6 +48,17 @@ pub(crate) enum Stdio {
     Taken,
 }
 
+impl Default for Streams {
+    fn default() -> Self {
+        Streams {
+            out: Keeper::of_stdout(),
+            err: Keeper::of_stderr(),
+            are_sound: AtomicBool::new(false),
+            taken_since: Mutex::new(None),
+        }
+    }
+}
+
 impl Streams {
     /// Flushes stdout and has the locks held if there are threads besides `ours` of the runtime.
     pub(crate) fn hold(&'static self, ours: usize, deadline: Deadline) -> Stdio {
@@ -58,12 +69,19 @@ impl Streams {
         let mut taken_since = self.taken_since.lock().unwrap_or_else(PoisonError::into_inner);
         // A short call does not spend its time on this, and nobody waits any more for an owner that keeps them.
         let patience = match *taken_since {
-            Some(since) if self.keeper.waits() && since.elapsed() > FOR_GOOD => Duration::ZERO,
-            Some(_) if self.keeper.waits() => PATIENCE / 5,
+            Some(since) if self.one_waits() && since.elapsed() > FOR_GOOD => Duration::ZERO,
+            Some(_) if self.one_waits() => PATIENCE / 5,
             _ => PATIENCE,
         };
         let patience = deadline.left().map_or(patience, |left| patience.min(left / 4));
-        let held = self.keeper.hold(patience);
+        let begin = Instant::now();
+        let held = self.out.hold(patience) && {
+            let both = self.err.hold(patience.saturating_sub(begin.elapsed()));
+            if !both {
+                self.out.release();
+            }
+            both
+        };
         *taken_since = if held { None } else { Some(taken_since.unwrap_or_else(Instant::now)) };
         self.are_sound.fetch_or(held, Ordering::Relaxed);
         if held { Stdio::Held } else { Stdio::Taken }
@@ -72,7 +90,12 @@ impl Streams {
     /// Ends what [`hold`](Streams::hold) began: once in the caller, and once in the child.
     pub(crate) fn release(&self, stdio: Stdio) {
         if stdio == Stdio::Held {
-            self.keeper.release();
+            self.out.release();
+            self.err.release();
         }
+    }
+
+    fn one_waits(&self) -> bool {
+        self.out.waits() || self.err.waits()
     }
 }
