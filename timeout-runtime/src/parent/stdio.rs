@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The longest wait for the locks. Only where threads print without a pause does it take more than some microseconds.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Locks that could not be had for so long are taken to be owned for good.
 const FOR_GOOD: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Streams {
         // A short call does not spend its time on this, and nobody waits any more for an owner that keeps them.
         let patience = match *taken_since {
             Some(since) if self.one_waits() && since.elapsed() > FOR_GOOD => Duration::ZERO,
-            Some(_) if self.one_waits() => PATIENCE / 5,
+            Some(_) if self.one_waits() => PATIENCE / 4,
             _ => PATIENCE,
         };
         let patience = deadline.left().map_or(patience, |left| patience.min(left / 4));
