@@ -92,7 +92,7 @@ fn a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time(start: Start) {
     println!("{late:?} late");
     assert!(late < Duration::from_secs(1), "{late:?} late");
     // Its memory is given back after the return; the oracle wants the corpse gone soon after that.
-    procs::assert_alone_within(SOON);
+    procs::assert_childless_within(SOON);
 }
 
 fn a_limit_that_is_over_at_once_is_late(start: Start) {

@@ -8,7 +8,7 @@ use std::{
 
 use nix::unistd::{Pid, getpid};
 
-use super::scenario;
+use super::{raw, scenario};
 
 /// Processes that the harness itself keeps.
 static EXEMPT: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -50,6 +50,17 @@ pub(crate) fn assert_alone_within(bound: Duration) -> Duration {
             return elapsed;
         }
         assert!(elapsed < bound, "still running after {elapsed:?}: {}", describe(&others));
+    }
+}
+
+/// Waits until this process has no child, living, dying or dead, for at most `bound`. A dying one has no environment any
+/// more by which it could be found, and takes as long as its memory is large.
+#[track_caller]
+pub(crate) fn assert_childless_within(bound: Duration) {
+    let begin = Instant::now();
+    while raw::has_children() {
+        assert!(begin.elapsed() < bound, "still a child after {:?}", begin.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -4,7 +4,9 @@
 //! abort (`panic = "abort"`, a panic while panicking) is sent by the handler of `SIGABRT`, which runs on the same
 //! thread. A panic that the body catches is no failure and leaves no trace. Panics of other threads go to the host's hook.
 
-use std::{any::Any, cell::RefCell, panic, thread};
+use std::{any::Any, cell::RefCell, panic};
+
+use nix::unistd::{getpid, gettid};
 
 use crate::wire::{codec, message::PanicReport};
 
@@ -26,7 +28,6 @@ const REMARKS: [&str; 2] = ["panic in a destructor during cleanup", "panic in a 
 
 /// Has every panic of this process noted.
 pub(crate) fn watch() {
-    let body = thread::current().id();
     let hosts_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
@@ -35,7 +36,8 @@ pub(crate) fn watch() {
             let bytes = codec::encode(&report).unwrap_or_default();
             LAST.set(Some(Last { report, bytes }));
         }
-        if thread::current().id() != body {
+        // The body runs on the thread that was forked, whose number is the child's.
+        if gettid() != getpid() {
             hosts_hook(info);
         }
     }));

@@ -28,13 +28,16 @@ impl Host {
         let pid = getpid();
         HOST.get_or_replace(
             |host| host.pid == pid,
-            || Host {
-                pid,
-                gate: Gate::default(),
-                flights: Flights::default(),
-                stages: Stages::new(),
-                reaper: Reaper::default(),
-                streams: Streams::default(),
+            || {
+                let stages = Stages::new();
+                Host {
+                    pid,
+                    gate: Gate::default(),
+                    flights: Flights::default(),
+                    stages,
+                    reaper: Reaper::new(stages),
+                    streams: Streams::default(),
+                }
             },
         )
     }

@@ -17,7 +17,11 @@ use std::{
 
 use crate::{
     deadline::Deadline,
-    sys::{process, stdio::Keeper, stdout},
+    sys::{
+        process::{self, AloneFlag},
+        stdio::Keeper,
+        stdout,
+    },
 };
 
 /// The longest wait for the locks. Only where threads print without a pause does it take more than some microseconds.
@@ -30,8 +34,9 @@ const FOR_GOOD: Duration = Duration::from_secs(1);
 pub(crate) struct Streams {
     out: Keeper,
     err: Keeper,
-    /// Their locks have been had once since this process came to be, and so are not held by a thread that a fork of the
-    /// host's own left behind.
+    alone: AloneFlag,
+    /// No lock of theirs is held by a thread that a fork of the host's own left behind: this process is no copy, or the
+    /// locks have been had once.
     are_sound: AtomicBool,
     /// Since when they could not be had; only ever used by the one call that is at the gate.
     taken_since: Mutex<Option<Instant>>,
@@ -53,7 +58,8 @@ impl Default for Streams {
         Streams {
             out: Keeper::of_stdout(),
             err: Keeper::of_stderr(),
-            are_sound: AtomicBool::new(false),
+            alone: AloneFlag::find(),
+            are_sound: AtomicBool::new(!process::is_copy()),
             taken_since: Mutex::new(None),
         }
     }
@@ -62,7 +68,8 @@ impl Default for Streams {
 impl Streams {
     /// Flushes stdout and has the locks held if there are threads besides `ours` of the runtime.
     pub(crate) fn hold(&'static self, ours: usize, deadline: Deadline) -> Stdio {
-        if self.are_sound.load(Ordering::Relaxed) && process::thread_count() <= 1 + ours {
+        let is_alone = || self.alone.is_set() || process::thread_count() <= 1 + ours;
+        if self.are_sound.load(Ordering::Relaxed) && is_alone() {
             stdout::flush();
             return Stdio::Alone;
         }

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::flights::Flight;
+use super::{flights::Flight, reaper::Corpse};
 use crate::{
     report::Usage,
     sys::pidfd::{self, Status, Whom},
@@ -174,7 +174,7 @@ impl Worker {
     pub(crate) fn into_corpse(self) -> Option<Corpse> {
         match self.end {
             Some(_) => None,
-            None => Some(Corpse { process: self.process, _stage: self.stage }),
+            None => Some(Corpse { pid: self.process.pid, pidfd: self.process.pidfd, stage: self.stage }),
         }
     }
 }
@@ -217,17 +217,4 @@ impl Process {
 fn is_readable(pidfd: &OwnedFd, patience: Duration) -> bool {
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     ppoll(&mut polled, Some(TimeSpec::from(patience)), None).is_ok_and(|ready| ready > 0)
-}
-
-/// A child that is dead or dying and waits to be reaped. Its progress cell stays taken until then, as it may still write.
-pub(crate) struct Corpse {
-    process: Process,
-    _stage: Option<StageCell>,
-}
-
-impl Corpse {
-    /// Reaps the child if it is dead; tells whether it is gone.
-    pub(crate) fn reap(&mut self) -> bool {
-        self.process.reap().is_some()
-    }
 }

@@ -18,12 +18,13 @@ use nix::{errno::Errno, libc};
 ///
 /// The parent counts them, as the first look at `/proc` costs a new process more than the rest of its setup.
 pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
-    let mut polled = [libc::pollfd { fd: 0, events: 0, revents: 0 }; CHUNK];
     let mut seen = 0;
     for first in (0..4096).step_by(CHUNK) {
-        for (entry, fd) in polled.iter_mut().zip(first..) {
-            entry.fd = fd;
-        }
+        let mut fd = first;
+        let mut polled = [(); CHUNK].map(|()| {
+            fd += 1;
+            libc::pollfd { fd: fd - 1, events: 0, revents: 0 }
+        });
         // SAFETY: `polled` has CHUNK entries; numbers that name nothing are answered with POLLNVAL.
         if unsafe { libc::poll(polled.as_mut_ptr(), CHUNK as libc::nfds_t, 0) } < 0 {
             break;
@@ -47,7 +48,7 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
 
 /// How many descriptors are looked at by one poll(2), which tells the open ones among them: a system call for each would
 /// take longer than the rest of a child's setup.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 
 /// Tells an epoll instance by the error for removing what it does not watch.
 fn is_epoll(fd: i32, probe: BorrowedFd<'_>) -> bool {

@@ -4,6 +4,7 @@
 //! makes one kernel or C-library call each and says why that call is sound. What [`nix`] already wraps safely is used
 //! from there directly.
 
+pub(crate) mod bare;
 pub(crate) mod crash;
 pub(crate) mod epoll;
 pub(crate) mod exit;

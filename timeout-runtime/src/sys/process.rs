@@ -2,7 +2,12 @@
 
 #![expect(unsafe_code, reason = "fork(2) and its surroundings have no safe wrapper")]
 
-use std::{ffi::CStr, mem::MaybeUninit};
+use std::{
+    ffi::CStr,
+    fs,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use nix::{
     Result,
@@ -95,11 +100,39 @@ fn stat(path: &CStr) -> Option<libc::stat> {
     (result == 0).then(|| unsafe { stat.assume_init() })
 }
 
+/// Tells whether the C library has never started a thread in this process: glibc keeps that in a variable (2.32,
+/// libc_single_threaded(3)), which is read in no time.
+#[derive(Clone, Copy)]
+pub(crate) struct AloneFlag(Option<&'static AtomicU8>);
+
+impl AloneFlag {
+    pub(crate) fn find() -> AloneFlag {
+        // SAFETY: looks a name up; both arguments are valid.
+        let flag = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
+        // SAFETY: null, or a `char` of the C library that stays for the life of the process and is only ever read here.
+        AloneFlag(unsafe { flag.cast::<AtomicU8>().as_ref() })
+    }
+
+    /// `false` also where the C library does not tell.
+    pub(crate) fn is_set(self) -> bool {
+        self.0.is_some_and(|flag| flag.load(Ordering::Relaxed) != 0)
+    }
+}
+
 /// How many threads this process has; 1 if that cannot be told.
 pub(crate) fn thread_count() -> usize {
     // One link per task and two for the directory itself: one system call where reading a status file takes several.
     let links = stat(c"/proc/self/task").map_or(0, |directory| directory.st_nlink);
     usize::try_from(links).unwrap_or(usize::MAX).saturating_sub(2).max(1)
+}
+
+/// Whether this process is a copy of another that has not run a program of its own since; `true` if that cannot be told.
+pub(crate) fn is_copy() -> bool {
+    /// `PF_FORKNOEXEC` of linux/sched.h; the flags are the field behind the terminal's group in proc_pid_stat(5).
+    const FORKED_NO_EXEC: u32 = 0x40;
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let flags = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(6)?.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & FORKED_NO_EXEC != 0)
 }
 
 /// Closes an inherited descriptor by its number.

@@ -1,6 +1,6 @@
 //! How far a child has come, in memory that it shares with its caller: told without a system call, read after a kill.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::sys::shared;
 
@@ -24,41 +24,54 @@ pub(crate) enum Stage {
 }
 
 /// The progress of all children of one process.
-pub(crate) struct Stages {
-    cells: &'static [AtomicU8],
-    /// Where to look for a free cell first.
-    next: AtomicUsize,
-}
+#[derive(Clone, Copy)]
+pub(crate) struct Stages(&'static [AtomicU8]);
 
 /// One child's cell; free again when dropped in the caller.
-pub(crate) struct StageCell(&'static AtomicU8);
+pub(crate) struct StageCell {
+    cell: &'static AtomicU8,
+    number: u32,
+}
 
 const FREE: u8 = 0;
 
 impl Stages {
     /// Progress cells for this process's children; none if the kernel gives no page.
     pub(crate) fn new() -> Stages {
-        Stages { cells: shared::page().unwrap_or(&[]), next: AtomicUsize::new(0) }
+        Stages(shared::page().unwrap_or(&[]))
     }
 
     /// Takes a cell; `None` when there is none, and then a child's progress is not known.
-    pub(crate) fn take(&self) -> Option<StageCell> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..self.cells.len()).map(|step| &self.cells[first.wrapping_add(step) % self.cells.len()]).find_map(|cell| {
+    pub(crate) fn take(self) -> Option<StageCell> {
+        self.0.iter().zip(0..).find_map(|(cell, number)| {
             cell.compare_exchange(FREE, Stage::Setup as u8, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-            Some(StageCell(cell))
+            Some(StageCell { cell, number })
         })
+    }
+
+    /// Frees the cell of this number, if there is one. Never panics.
+    pub(crate) fn free(self, number: u32) {
+        if let Some(cell) = usize::try_from(number).ok().and_then(|number| self.0.get(number)) {
+            cell.store(FREE, Ordering::Relaxed);
+        }
     }
 }
 
 impl StageCell {
     pub(crate) fn set(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Release);
+        self.cell.store(stage as u8, Ordering::Release);
+    }
+
+    /// Gives the cell's number and leaves it taken, for [`Stages::free`].
+    pub(crate) fn into_number(self) -> u32 {
+        let number = self.number;
+        std::mem::forget(self);
+        number
     }
 
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
-        let number = self.0.load(Ordering::Acquire);
+        let number = self.cell.load(Ordering::Acquire);
         [Stage::Setup, Stage::Hook, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
             .into_iter()
             .find(|stage| *stage as u8 == number)
@@ -68,7 +81,7 @@ impl StageCell {
 
 impl Drop for StageCell {
     fn drop(&mut self) {
-        self.0.store(FREE, Ordering::Relaxed);
+        self.cell.store(FREE, Ordering::Relaxed);
     }
 }
 
