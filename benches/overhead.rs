@@ -14,11 +14,10 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     fcntl::OFlag,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::wait::{Id, WaitPidFlag, waitid, waitpid},
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     unistd::{ForkResult, fork, pipe2, read, write},
 };
 use timeout_runtime::timeout;
@@ -75,7 +74,7 @@ fn back_to_back(host: &str, rounds: usize) {
             for _ in 0..CALLS {
                 eight_bytes().expect("a call");
             }
-            wait_for_reaper();
+            wait_until_dead();
         });
     }
     let (bare, timed) = (bare.divide(CALLS), timed.divide(CALLS));
@@ -85,14 +84,15 @@ fn back_to_back(host: &str, rounds: usize) {
 
 /// Leaves what runs behind a call the time to end, so that it does not count for the next.
 fn apart() {
-    wait_for_reaper();
+    wait_until_dead();
     thread::sleep(Duration::from_micros(500));
 }
 
-/// Waits until every child has been reaped, by whoever does it.
-fn wait_for_reaper() {
+/// Waits until no child is left alive. Reaping the last one is a matter of some microseconds, but may be done up to 20 ms
+/// later, by a thread that looks no more often.
+fn wait_until_dead() {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    while waitid(Id::All, flags) != Err(Errno::ECHILD) {
+    while waitid(Id::All, flags) == Ok(WaitStatus::StillAlive) {
         thread::sleep(Duration::from_micros(50));
     }
 }

@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::worker::Worker;
-use crate::sys::pidfd;
+use crate::sys::{pidfd, sched};
 
 /// How long the walk may take before the child is killed with what it has left.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -35,6 +35,10 @@ pub(crate) fn kill(worker: &mut Worker) {
     }
     worker.signal(Signal::SIGSTOP);
     kill_descendants(worker);
+    // Only of our own: once it is reaped, its number may be another's.
+    if worker.lives() {
+        sched::keep_off_this_core(worker.pid());
+    }
     worker.signal(Signal::SIGKILL);
     worker.signal_group(Signal::SIGKILL);
 }

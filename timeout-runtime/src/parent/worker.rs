@@ -103,6 +103,11 @@ impl Worker {
         self.end
     }
 
+    /// Whether the child is certainly alive.
+    pub(crate) fn lives(&self) -> bool {
+        self.end.is_none() && pidfd::is_alive(self.process.whom()) == Ok(true)
+    }
+
     /// Closes the child's descriptor; from here on it goes by its number.
     pub(crate) fn give_up_descriptor(&mut self) {
         self.process.pidfd = None;

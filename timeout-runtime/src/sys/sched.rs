@@ -1,5 +1,4 @@
-//! A short time slice and exact timers for the thread that waits for a deadline, so that a spinning child does not make it
-//! late.
+//! Scheduling around a deadline, so that neither a spinning nor a dying child makes its caller late.
 //!
 //! A woken thread preempts a running one only if its own deadline in the scheduler comes first; with the default slice
 //! of 3 ms a child that spins on the same core holds the caller back for 1–4 ms. A slice of 0.1 ms takes that to some
@@ -9,7 +8,12 @@
 
 use std::mem::size_of;
 
-use nix::{libc, sys::prctl};
+use nix::{
+    libc,
+    sched::{sched_getaffinity, sched_getcpu, sched_setaffinity},
+    sys::prctl,
+    unistd::Pid,
+};
 
 /// Gives the thread its own slice, and its own slack of timers, back when dropped.
 pub(crate) struct ShortSlice {
@@ -61,6 +65,18 @@ impl Drop for ShortSlice {
             let _ = prctl::set_timerslack(slack);
         }
     }
+}
+
+/// Has a process that is about to die do so on another core than the calling thread's. It gives its memory back in one
+/// go, and the scheduler would let it go first: some 0.2 ms for a small one, tens of milliseconds for a large one.
+///
+/// Where there is only one core, or it is forbidden, nothing changes.
+pub(crate) fn keep_off_this_core(pid: Pid) {
+    let Ok(here) = sched_getcpu() else { return };
+    let _ = sched_getaffinity(pid).and_then(|mut cores| {
+        cores.unset(here)?;
+        sched_setaffinity(pid, &cores)
+    });
 }
 
 fn set(attributes: &Attributes) -> bool {
