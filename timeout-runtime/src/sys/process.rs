@@ -3,9 +3,8 @@
 #![expect(unsafe_code, reason = "fork(2) and its surroundings have no safe wrapper")]
 
 use std::{
-    ffi::CStr,
     fs,
-    mem::MaybeUninit,
+    os::unix::fs::MetadataExt,
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -86,20 +85,6 @@ pub(crate) fn has_children() -> bool {
     result == 0 || Errno::last() != Errno::ECHILD
 }
 
-/// How many descriptors this process has; 0 where the kernel does not tell at once (before Linux 6.2).
-pub(crate) fn descriptor_count() -> u64 {
-    stat(c"/proc/self/fd").map_or(0, |directory| directory.st_size.unsigned_abs())
-}
-
-/// stat(2), without the allocation and the code pages that std's takes: a child pays for every page it touches.
-fn stat(path: &CStr) -> Option<libc::stat> {
-    let mut stat = MaybeUninit::uninit();
-    // SAFETY: the path is a C string and `stat` has room for the answer.
-    let result = unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) };
-    // SAFETY: on success the kernel has filled it in.
-    (result == 0).then(|| unsafe { stat.assume_init() })
-}
-
 /// Tells whether the C library has never started a thread in this process: glibc keeps that in a variable (2.32,
 /// libc_single_threaded(3)), which is read in no time.
 #[derive(Clone, Copy)]
@@ -122,7 +107,7 @@ impl AloneFlag {
 /// How many threads this process has; 1 if that cannot be told.
 pub(crate) fn thread_count() -> usize {
     // One link per task and two for the directory itself: one system call where reading a status file takes several.
-    let links = stat(c"/proc/self/task").map_or(0, |directory| directory.st_nlink);
+    let links = fs::metadata("/proc/self/task").map_or(0, |directory| directory.nlink());
     usize::try_from(links).unwrap_or(usize::MAX).saturating_sub(2).max(1)
 }
 
