@@ -16,6 +16,7 @@ use crate::{
     child::{Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
+    events::Trail,
     parent::{
         block::{self, Verdict},
         host::Host,
@@ -167,7 +168,7 @@ impl Call {
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
-        let site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
+        let site = self.site::<F>();
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
         let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
@@ -176,10 +177,12 @@ impl Call {
                 deliver(body(), outbox);
             }
         });
-        match ended {
-            Ok(()) => open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)),
+        let result =
+            ended.and_then(|()| open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)));
+        site.trail.end(site.begin, result.as_ref().err());
+        match result {
             Err(error) if self.resume_panics && error.is_panic() => error.raise(),
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
@@ -209,6 +212,7 @@ impl Call {
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
+            site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
             match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
@@ -226,12 +230,19 @@ impl Call {
         }
     }
 
+    /// The site of a call, made now, whose body is of the type `F`.
+    #[track_caller]
+    fn site<F>(&self) -> Site {
+        let (begin, function) = (Instant::now(), function_of::<F>());
+        Site { function, called_from: Location::caller(), begin, trail: Trail::begin(function, self.limit) }
+    }
+
     fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
         TimedOut::new(self.facts(site, reason, ran))
     }
 
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
-        let Site { function, called_from, begin } = *site;
+        let Site { function, called_from, begin, .. } = *site;
         let elapsed = begin.elapsed();
         Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
     }
@@ -245,6 +256,7 @@ struct Site {
     function: &'static str,
     called_from: &'static Location<'static>,
     begin: Instant,
+    trail: Trail,
 }
 
 /// The path of the function that the closure type `F` stands in.

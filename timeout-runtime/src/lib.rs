@@ -56,6 +56,8 @@ mod child;
 mod deadline;
 #[cfg(target_os = "linux")]
 mod error;
+#[cfg(target_os = "linux")]
+mod events;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 #[cfg(target_os = "linux")]
