@@ -29,6 +29,21 @@
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.
 //!
+//! # Tracing
+//!
+//! With the feature `tracing`, off by default, calls tell a `tracing` subscriber what they do, under the target
+//! `timeout_runtime`:
+//!
+//! * a span `timed_call` per call, at the level `DEBUG`, as calls that return are of interest only to who looks for them;
+//! * an event per failure, with the line of the [`TimedOut`] as its message: at the level `WARN`, as whether it is an error
+//!   is the caller's to say, and at `INFO` where a [`Cancel`] asked for it.
+//!
+//! Both have the fields `function`, `limit` and `elapsed` in seconds, `reason` in one word (`late`, `panicked`, …), and
+//! `pid`, the number of the child; the span has the last three when the call has ended. The subscriber is called in the
+//! caller only, before the child exists and after it is gone. What it takes before is part of the limit, what it takes
+//! after comes on top. A call that is made inside a body tells nothing, as the child's copy of the subscriber may be locked
+//! for good; for the same reason a body had better not use `tracing` itself.
+//!
 //! # How it is built
 //!
 //! [`Call`] is the generic shell. `start` makes a child, `child` is what the child does from the fork to `_exit`, `parent`
