@@ -132,15 +132,13 @@ impl Expansion<'_> {
     /// ```text
     /// Input:  fn sort(&mut self, mut list: &mut [u8]) -> usize { body }
     /// Output: let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    ///         let (__slot1, __lent1) = ::timeout_runtime::__private::Slot::lend(&mut *list);
-    ///         let mut list = __lent1;
+    ///         let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
     ///         __call.run_writing_back::<usize, _, _>((__slot0, (__slot1, ())), move || -> usize { body })
     /// ```
     fn run_writing_back(&self, held: &[Held<'_>]) -> TokenStream {
         let Self { call, body: Body { statements, .. }, .. } = self;
         let slots: Vec<_> = (0..held.len()).map(|index| local(&format!("__slot{index}"))).collect();
-        let lents = (0..held.len()).map(|index| local(&format!("__lent{index}")));
-        let holds = held.iter().zip(&slots).zip(lents).map(|((held, slot), lent)| self.hold(held, slot, &lent));
+        let holds = held.iter().zip(&slots).map(|(held, slot)| self.hold(held, slot));
         let pairs = slots.iter().rfold(quote!(()), |rest, slot| quote!((#slot, #rest)));
         let result = self.function.result();
         let run = quote!(#call.run_writing_back::<#result, _, _>(#pairs, move || -> #result { #statements }));
@@ -148,7 +146,7 @@ impl Expansion<'_> {
         quote!(#(#holds)* #outcome)
     }
 
-    fn hold(&self, held: &Held<'_>, slot: &Ident, lent: &Ident) -> TokenStream {
+    fn hold(&self, held: &Held<'_>, slot: &Ident) -> TokenStream {
         match held {
             // `self` cannot be shadowed: the body uses it as it is.
             Held::Receiver(receiver) => {
@@ -163,9 +161,8 @@ impl Expansion<'_> {
                     ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
                 quote! {
                     #allow
-                    let (#slot, #lent) = #held;
                     #(#attrs)*
-                    let #mutability #ident = #lent;
+                    let (#slot, #mutability #ident) = #held;
                 }
             }
         }
@@ -338,8 +335,7 @@ fn f(
 ) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
     let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
     let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    let (__slot1, __lent1) = ::timeout_runtime::__private::Slot::lend(&mut *list);
-    let mut list = __lent1;
+    let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
     __call
         .run_writing_back::<u8, _, _>((__slot0, (__slot1, ())), move || -> u8 { n })
 }
