@@ -5,7 +5,7 @@
 use std::{
     any::type_name,
     convert::Infallible,
-    panic::{AssertUnwindSafe, Location, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     time::{Duration, Instant},
 };
 
@@ -13,10 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Cancel, IntoLimit, Ran, Reason, TimedOut,
-    child::{Options, outbox::Outbox},
+    child::{self, Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
     events::Trail,
+    inline,
     parent::{
         block::{self, Verdict},
         host::Host,
@@ -132,6 +133,9 @@ impl Call {
     /// When the body panics, after [`resume_panics`](Call::resume_panics).
     #[track_caller]
     pub fn run<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         self.run_and_pack(body, |value, outbox| outbox.deliver::<T, _>(&value))
     }
 
@@ -139,6 +143,9 @@ impl Call {
     #[doc(hidden)]
     #[track_caller]
     pub fn run_never<F: FnOnce() -> Infallible>(&self, body: F) -> Result<Infallible, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         let never: Result<(), TimedOut> = self.run_and_pack(body, |never, _| match never {});
         Err(match never {
             Err(error) => error,
@@ -154,6 +161,10 @@ impl Call {
         mut slots: S,
         body: F,
     ) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            // It has changed the arguments themselves.
+            return self.run_inline(body);
+        }
         let (value, changed) = self.run_and_pack::<(T, S::Owned), _, _>(body, |value, outbox| {
             outbox.deliver::<(T, S::Owned), _>(&(value, slots.view()))
         })?;
@@ -183,6 +194,26 @@ impl Call {
         match result {
             Err(error) if self.resume_panics && error.is_panic() => error.raise(),
             result => result,
+        }
+    }
+
+    /// The same in this process and without a limit, for a debugger: the value is given as it is.
+    #[track_caller]
+    fn run_inline<R, F: FnOnce() -> R>(&self, body: F) -> Result<R, TimedOut> {
+        let site = self.site::<F>();
+        let mut payload = None;
+        let result = match &self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(self.failure(&site, Reason::Cancelled, Ran::No)),
+            _ => inline::run(body).map_err(|panic| {
+                let (message, backtrace) = (child::panic_text(&*panic), Backtrace::default());
+                payload = Some(panic);
+                self.failure(&site, Reason::Panicked { message, location: None, backtrace }, Ran::Yes)
+            }),
+        };
+        site.trail.end(site.begin, result.as_ref().err());
+        match payload {
+            Some(payload) if self.resume_panics => resume_unwind(payload),
+            _ => result,
         }
     }
 

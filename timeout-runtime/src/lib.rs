@@ -29,6 +29,19 @@
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.
 //!
+//! # Debugging
+//!
+//! A debugger does not follow a body into its child. With `TIMEOUT_INLINE=1` in the environment every call runs its body
+//! in the caller, as if there were no attribute: no child, and no limit of any kind. Calls say so once on stderr. The
+//! variable is read at the first call; empty and `0` mean no. A program that has more rights than its user (set-uid,
+//! set-gid, file capabilities) ignores it.
+//!
+//! What a call gives is the same, with these differences. The value does not cross by serde. A panic is printed by the
+//! program's own panic hook, where a debugger stops, before it is [`Reason::Panicked`], without a location; or it goes on
+//! as it is, with `panic = "resume"`. What a body does to the program's memory stays done: to its `&mut` arguments also
+//! when it panics, and to statics, locks and the like. A body that exits or crashes takes the program with it, and a
+//! [`Cancel`] only ends a call that has not begun.
+//!
 //! # Tracing
 //!
 //! With the feature `tracing`, off by default, calls tell a `tracing` subscriber what they do, under the target
@@ -75,6 +88,8 @@ mod error;
 mod events;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
+#[cfg(target_os = "linux")]
+mod inline;
 #[cfg(target_os = "linux")]
 mod limit;
 #[cfg(target_os = "linux")]
