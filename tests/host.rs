@@ -19,12 +19,13 @@ use nix::{
     errno::Errno,
     libc,
     sys::{
-        signal::{SigSet, Signal, kill},
+        signal::{SigSet, Signal, kill, killpg},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::getpid,
+    unistd::{Pid, getpgrp, getpid},
 };
 use timeout_runtime::Reason;
+use tokio::runtime::Builder;
 
 common::scenarios![
     a_host_that_ignores_sigchld_is_told_the_truth,
@@ -33,6 +34,7 @@ common::scenarios![
     the_hosts_own_children_keep_their_statuses,
     a_signal_to_the_child_is_not_seen_by_the_host,
     a_signal_from_the_first_moment_is_not_seen_by_the_host,
+    a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host,
     handlers_of_the_host_are_not_in_the_child,
     ignored_signals_stay_ignored_in_the_child,
     the_body_has_the_signal_mask_of_its_caller,
@@ -199,6 +201,55 @@ fn a_signal_from_the_first_moment_is_not_seen_by_the_host(start: Start) {
     assert!(struck > 0, "this proves nothing");
     assert_eq!(hooks.seen(), 0, "the host saw a signal that was its child's");
     hooks.remove();
+}
+
+/// Makes calls whose groups are sent SIGTERM, from inside and from here, in a host that has a stream of that signal.
+async fn terminate_groups_beside_a_stream(start: Start) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminations = signal(SignalKind::terminate()).unwrap();
+    let mut fences = signal(SignalKind::user_defined1()).unwrap();
+    let running = Mark::new();
+    for from_inside in [true, false].repeat(10) {
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                let group = Pid::from_raw(running.hear() as i32);
+                if !from_inside {
+                    killpg(group, Signal::SIGTERM).unwrap();
+                }
+            });
+            start.call(LONG).run(|| {
+                running.tell(process::id().into());
+                if from_inside {
+                    killpg(getpgrp(), Signal::SIGTERM).unwrap();
+                }
+                raw::pause()
+            })
+        });
+        // It has the default effect, and not that of tokio's handler.
+        let error = result.unwrap_err();
+        assert!(matches!(error.reason(), Reason::Crashed { signal: libc::SIGTERM, .. }), "{error:?}");
+    }
+    let late = start.call(Duration::from_millis(20)).grace(LONG).run(raw::pause).unwrap_err();
+    assert!(late.is_late() && late.elapsed() < LONG, "{late:?}");
+    // What was sent before a signal of our own has arrived when that has.
+    kill(getpid(), Signal::SIGUSR1).unwrap();
+    assert_eq!(tokio::time::timeout(LONG, fences.recv()).await, Ok(Some(())));
+    let seen = tokio::time::timeout(Duration::ZERO, terminations.recv()).await;
+    assert!(seen.is_err(), "the host saw a signal that was its child's");
+    // The control: the host does see its own.
+    kill(getpid(), Signal::SIGTERM).unwrap();
+    assert_eq!(tokio::time::timeout(LONG, terminations.recv()).await, Ok(Some(())));
+}
+
+fn a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host(start: Start) {
+    // tokio never takes its handlers and their socket away again: a process of their own, without the oracle.
+    let child = raw::fork(|| {
+        for mut builder in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(terminate_groups_beside_a_stream(start));
+        }
+    });
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }
 
 fn handlers_of_the_host_are_not_in_the_child(start: Start) {
