@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, Mark, SOON, Start, endings, procs, raw, scenario};
+use common::{LONG, Mark, SOON, Start, endings, oracle::Snapshot, procs, raw, scenario};
 use nix::{
     errno::Errno,
     libc,
@@ -242,12 +242,26 @@ async fn terminate_groups_beside_a_stream(start: Start) {
 }
 
 fn a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host(start: Start) {
-    // tokio never takes its handlers and their socket away again: a process of their own, without the oracle.
-    let child = raw::fork(|| {
+    beside_tokio(|| {
         for mut builder in [Builder::new_current_thread(), Builder::new_multi_thread()] {
             let runtime = builder.worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(terminate_groups_beside_a_stream(start));
         }
+        // tokio leaves its own handlers installed.
+        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+            raw::set_disposition(signal, libc::SIG_DFL, 0);
+        }
+    });
+}
+
+/// Runs `body` in a process of its own under the oracle, which begins there when tokio has made its socket for signals:
+/// tokio keeps that for ever, from the first runtime on.
+fn beside_tokio(body: impl FnOnce()) {
+    let child = raw::fork(|| {
+        drop(Builder::new_current_thread().enable_all().build());
+        let before = Snapshot::take();
+        body();
+        before.assert_unchanged();
     });
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }
@@ -341,25 +355,29 @@ fn a_host_that_forks_while_others_call_calls_on(start: Start) {
 }
 
 fn a_socket_dropped_in_the_child_lives_on_in_the_host(start: Start) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        for round in 0..10u8 {
-            let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
-            let mut near = Some(near);
-            // The child drops its copy, which the event loop of the host watches.
-            start.call(LONG).run(|| drop(near.take())).unwrap();
-            let mut near = near.unwrap();
-            let reader = tokio::spawn(async move {
-                let mut bytes = [0; 3];
-                near.read_exact(&mut bytes).await.map(|_| bytes)
-            });
-            tokio::task::yield_now().await;
-            far.write_all(&[round, 2, 3]).await.unwrap();
-            let read = tokio::time::timeout(Duration::from_secs(20), reader).await;
-            assert_eq!(read.expect("the socket never woke").unwrap().unwrap(), [round, 2, 3]);
-        }
+    beside_tokio(|| {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(drop_sockets_in_children(start));
     });
+}
+
+async fn drop_sockets_in_children(start: Start) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for round in 0..10u8 {
+        let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
+        let mut near = Some(near);
+        // The child drops its copy, which the event loop of the host watches.
+        start.call(LONG).run(|| drop(near.take())).unwrap();
+        let mut near = near.unwrap();
+        let reader = tokio::spawn(async move {
+            let mut bytes = [0; 3];
+            near.read_exact(&mut bytes).await.map(|_| bytes)
+        });
+        tokio::task::yield_now().await;
+        far.write_all(&[round, 2, 3]).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), reader).await;
+        assert_eq!(read.expect("the socket never woke").unwrap().unwrap(), [round, 2, 3]);
+    }
 }
 
 fn calls_work_from_many_short_threads(start: Start) {
