@@ -15,6 +15,7 @@ pub(crate) mod scenario;
 pub(crate) mod seccomp;
 pub(crate) mod shapes;
 pub(crate) mod stdout;
+pub(crate) mod subscriber;
 
 use std::time::Duration;
 

@@ -132,8 +132,7 @@ impl Expansion<'_> {
     /// ```text
     /// Input:  fn sort(&mut self, mut list: &mut [u8]) -> usize { body }
     /// Output: let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    ///         let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
-    ///         let mut list = __slot1.lend();
+    ///         let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
     ///         __call.run_writing_back::<usize, _, _>((__slot0, (__slot1, ())), move || -> usize { body })
     /// ```
     fn run_writing_back(&self, held: &[Held<'_>]) -> TokenStream {
@@ -152,33 +151,32 @@ impl Expansion<'_> {
             // `self` cannot be shadowed: the body uses it as it is.
             Held::Receiver(receiver) => {
                 let receiver = receiver.self_token;
-                let held = self.hold_at(receiver.span, receiver);
+                let held = self.hold_at(receiver.span, &quote!(hold), receiver);
                 quote!(let #slot = #held;)
             }
             Held::Named { ident, mutability, attrs, ty } => {
-                let held = self.hold_at(ty.span(), ident);
+                let held = self.hold_at(ty.span(), &quote!(lend), ident);
                 // An argument may be called `_v`; that we use it is none of clippy's business.
                 let allow =
                     ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
                 quote! {
                     #allow
-                    let #slot = #held;
                     #(#attrs)*
-                    let #mutability #ident = #slot.lend();
+                    let (#slot, #mutability #ident) = #held;
                 }
             }
         }
     }
 
-    /// `Slot::hold(&mut *variable)`, all of it at one place: there rustc marks a type without serde.
-    fn hold_at(&self, place: Span, variable: impl ToTokens) -> TokenStream {
+    /// `Slot::how(&mut *variable)`, all of it at one place: there rustc marks a type without serde.
+    fn hold_at(&self, place: Span, how: &TokenStream, variable: impl ToTokens) -> TokenStream {
         let moved = |tokens: TokenStream| {
             tokens.into_iter().map(move |mut token| {
                 token.set_span(token.span().located_at(place));
                 token
             })
         };
-        let path = moved(self.runtime.clone()).chain(moved(quote!(::__private::Slot::hold)));
+        let path = moved(self.runtime.clone()).chain(moved(quote!(::__private::Slot::#how)));
         let argument = moved(quote!(&mut *)).chain(moved(quote!(#variable)));
         let (path, argument) = (path.collect::<TokenStream>(), argument.collect::<TokenStream>());
         quote_spanned!(Span::mixed_site().located_at(place)=> #path(#argument))
@@ -337,8 +335,7 @@ fn f(
 ) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
     let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
     let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
-    let mut list = __slot1.lend();
+    let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
     __call
         .run_writing_back::<u8, _, _>((__slot0, (__slot1, ())), move || -> u8 { n })
 }

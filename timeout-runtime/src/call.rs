@@ -5,7 +5,7 @@
 use std::{
     any::type_name,
     convert::Infallible,
-    panic::{AssertUnwindSafe, Location, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Cancel, IntoLimit, Ran, Reason, TimedOut,
-    child::{Options, outbox::Outbox},
+    child::{self, Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
+    events::Trail,
+    inline,
     parent::{
         block::{self, Verdict},
         host::Host,
@@ -131,6 +133,9 @@ impl Call {
     /// When the body panics, after [`resume_panics`](Call::resume_panics).
     #[track_caller]
     pub fn run<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         self.run_and_pack(body, |value, outbox| outbox.deliver::<T, _>(&value))
     }
 
@@ -138,6 +143,9 @@ impl Call {
     #[doc(hidden)]
     #[track_caller]
     pub fn run_never<F: FnOnce() -> Infallible>(&self, body: F) -> Result<Infallible, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         let never: Result<(), TimedOut> = self.run_and_pack(body, |never, _| match never {});
         Err(match never {
             Err(error) => error,
@@ -153,6 +161,10 @@ impl Call {
         mut slots: S,
         body: F,
     ) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            // It has changed the arguments themselves.
+            return self.run_inline(body);
+        }
         let (value, changed) = self.run_and_pack::<(T, S::Owned), _, _>(body, |value, outbox| {
             outbox.deliver::<(T, S::Owned), _>(&(value, slots.view()))
         })?;
@@ -167,7 +179,7 @@ impl Call {
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
-        let site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
+        let site = self.site::<F>();
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
         let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
@@ -176,10 +188,32 @@ impl Call {
                 deliver(body(), outbox);
             }
         });
-        match ended {
-            Ok(()) => open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)),
+        let result =
+            ended.and_then(|()| open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)));
+        site.trail.end(site.begin, result.as_ref().err());
+        match result {
             Err(error) if self.resume_panics && error.is_panic() => error.raise(),
-            Err(error) => Err(error),
+            result => result,
+        }
+    }
+
+    /// The same in this process and without a limit, for a debugger: the value is given as it is.
+    #[track_caller]
+    fn run_inline<R, F: FnOnce() -> R>(&self, body: F) -> Result<R, TimedOut> {
+        let site = self.site::<F>();
+        let mut payload = None;
+        let result = match &self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(self.failure(&site, Reason::Cancelled, Ran::No)),
+            _ => inline::run(body).map_err(|panic| {
+                let (message, backtrace) = (child::panic_text(&*panic), Backtrace::default());
+                payload = Some(panic);
+                self.failure(&site, Reason::Panicked { message, location: None, backtrace }, Ran::Yes)
+            }),
+        };
+        site.trail.end(site.begin, result.as_ref().err());
+        match payload {
+            Some(payload) if self.resume_panics => resume_unwind(payload),
+            _ => result,
         }
     }
 
@@ -209,6 +243,7 @@ impl Call {
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
+            site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
             match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
@@ -226,12 +261,19 @@ impl Call {
         }
     }
 
+    /// The site of a call, made now, whose body is of the type `F`.
+    #[track_caller]
+    fn site<F>(&self) -> Site {
+        let (begin, function) = (Instant::now(), function_of::<F>());
+        Site { function, called_from: Location::caller(), begin, trail: Trail::begin(function, self.limit) }
+    }
+
     fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
         TimedOut::new(self.facts(site, reason, ran))
     }
 
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
-        let Site { function, called_from, begin } = *site;
+        let Site { function, called_from, begin, .. } = *site;
         let elapsed = begin.elapsed();
         Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
     }
@@ -245,6 +287,7 @@ struct Site {
     function: &'static str,
     called_from: &'static Location<'static>,
     begin: Instant,
+    trail: Trail,
 }
 
 /// The path of the function that the closure type `F` stands in.

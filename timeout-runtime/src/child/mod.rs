@@ -4,4 +4,6 @@ pub(crate) mod outbox;
 mod panic;
 mod run;
 
+// A body that panics in the caller, for a debugger, is told in the same words.
+pub(crate) use panic::text as panic_text;
 pub(crate) use run::{Legacy, Options, run};

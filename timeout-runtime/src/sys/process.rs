@@ -77,6 +77,13 @@ pub(crate) fn no_core_dump() {
     }
 }
 
+/// Whether the program was started with more rights than its user has: by set-uid, set-gid or file capabilities
+/// (`AT_SECURE`, getauxval(3)).
+pub(crate) fn has_foreign_rights() -> bool {
+    // SAFETY: looks a number up in a table that the kernel has made.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Whether this process has any child, living or dead. For a subreaper that means: any descendant at all.
 pub(crate) fn has_children() -> bool {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
