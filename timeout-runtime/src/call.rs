@@ -162,7 +162,7 @@ impl Call {
 
     /// The rest of every `run`: the value sent by `deliver` in the child is opened as a `T` here.
     #[track_caller]
-    fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
+    pub(crate) fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
         &self,
         body: F,
         deliver: impl FnOnce(R, &Outbox),

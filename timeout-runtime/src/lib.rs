@@ -53,21 +53,31 @@ mod cancel;
 #[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
+mod crossing;
+#[cfg(target_os = "linux")]
 mod deadline;
 #[cfg(target_os = "linux")]
 mod error;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 #[cfg(target_os = "linux")]
+mod flatten;
+#[cfg(target_os = "linux")]
 mod limit;
 #[cfg(target_os = "linux")]
 mod parent;
+#[cfg(target_os = "linux")]
+mod portable_error;
+#[cfg(target_os = "linux")]
+mod remote;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+mod way_home;
 #[cfg(target_os = "linux")]
 mod wire;
 #[cfg(target_os = "linux")]
@@ -79,6 +89,8 @@ pub use {
     cancel::Cancel,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
+    portable_error::PortableError,
+    remote::{RemoteError, io_error},
     report::{Backtrace, Place, Usage},
 };
 
@@ -88,6 +100,9 @@ pub use timeout_macro::timeout;
 #[doc(hidden)]
 #[cfg(target_os = "linux")]
 pub mod __private {
+    pub use crate::crossing::{Crossing, ErrorsApart};
+    pub use crate::flatten::{Flatten, FromTimedOut, flatten};
+    pub use crate::way_home::{Question, way_home};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 
     /// Gives the value of a test's body, or fails the test with the body's own message.

@@ -1,0 +1,18 @@
+//! `eyre::Report`, by the feature of that name.
+
+use super::PortableError;
+use crate::RemoteError;
+
+/// The chain, `{}` and `{:#}`, and a downcast to `io::Error` survive. `{:?}` does, too, but for a backtrace: with
+/// `RUST_BACKTRACE` it is the caller's. A downcast to [`RemoteError`] gives the child's in its `Debug` text.
+impl PortableError for eyre::Report {
+    type Wire = RemoteError;
+
+    fn to_wire(&self) -> RemoteError {
+        RemoteError::of(&**self).with_debug(format!("{self:?}"))
+    }
+
+    fn from_wire(wire: RemoteError) -> eyre::Report {
+        wire.rebuild(eyre::Report::new, eyre::Report::new, eyre::Report::wrap_err)
+    }
+}
