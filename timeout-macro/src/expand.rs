@@ -315,7 +315,8 @@ where
     T: Clone,
 {
     let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
-    __call
+    ::timeout_runtime::__private::way_home::<Vec<T>>()
+        .by(&__call)
         .run::<
             Vec<T>,
             _,
@@ -363,7 +364,8 @@ fn f(
     let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
     let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
     let mut list = __slot1.lend();
-    __call
+    ::timeout_runtime::__private::way_home::<u8>()
+        .by(&__call)
         .run_writing_back::<u8, _, _>((__slot0, (__slot1, ())), move || -> u8 { n })
 }
 "#
@@ -385,6 +387,33 @@ fn f(
 }
 "#
         );
+    }
+
+    #[test]
+    fn a_flattened_function_keeps_its_signature() {
+        for attr in ["", "#[test]\n"] {
+            let expansion = expand("2, flatten", &format!("{attr}fn f() -> io::Result<u8> {{ g() }}"));
+            let tail = "#[track_caller]
+fn f() -> io::Result<u8> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    ::timeout_runtime::__private::flatten::<
+        io::Result<u8>,
+    >(
+        ::timeout_runtime::__private::way_home::<io::Result<u8>>()
+            .by(&__call)
+            .run::<io::Result<u8>, _>(move || -> io::Result<u8> { g() }),
+    )
+}
+";
+            assert_eq!(expansion, format!("{attr}{tail}"));
+        }
+    }
+
+    #[test]
+    fn an_error_may_cross_as_its_text() {
+        let expansion = expand("2, error = text, crate = rt", "fn f(a: &mut u8) -> Res { g() }");
+        assert!(expansion.contains(".errors_as_text()"), "{expansion}");
+        assert!(!expansion.contains("way_home"), "{expansion}");
     }
 
     #[test]

@@ -85,9 +85,8 @@ impl<'a, W> ErrorsApart<'a, W> {
 
 /// A value with errors in it that have no serde.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no result whose error can be told apart",
-    label = "`error = text` needs a `Result` here",
-    note = "leave `error = text` out"
+    message = "`{Self}` cannot come back with its error as text",
+    label = "`error = text` needs a `Result<T, E>` here, with serde for `T` and `E: std::error::Error + From<timeout_runtime::RemoteError>`"
 )]
 pub trait Crossing<W>: Sized {
     /// What is read in the caller.
@@ -128,6 +127,8 @@ impl<T: Portable, E: PortableError> Crossing<ByTrait> for Result<T, E> {
     }
 }
 
+// Or the compiler would complain of each bound, and list whatever `E` can be made of.
+#[diagnostic::do_not_recommend]
 impl<T: Portable, E: Error + From<RemoteError> + 'static> Crossing<AsText> for Result<T, E> {
     type Owned = Result<T, Home<Text<E>>>;
 
@@ -212,6 +213,7 @@ impl<'de, E: PortableError> Deserialize<'de> for Home<E> {
 #[derive(Debug)]
 pub struct Text<E>(E);
 
+#[diagnostic::do_not_recommend]
 impl<E: Error + From<RemoteError> + 'static> PortableError for Text<E> {
     type Wire = RemoteError;
 

@@ -101,7 +101,7 @@ pub use timeout_macro::timeout;
 #[cfg(target_os = "linux")]
 pub mod __private {
     pub use crate::crossing::{Crossing, ErrorsApart};
-    pub use crate::flatten::{Flatten, FromTimedOut, flatten};
+    pub use crate::flatten::{Flatten, flatten};
     pub use crate::way_home::{Question, way_home};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 

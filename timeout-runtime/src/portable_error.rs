@@ -76,9 +76,10 @@ use crate::RemoteError;
 #[diagnostic::on_unimplemented(
     message = "the error `{Self}` cannot come back from the child process",
     label = "this error has neither serde nor `PortableError`",
-    note = "your own error has three ways back:
-            1. derive `serde::Serialize` and `serde::Deserialize`, with `#[serde(with = \"timeout_runtime::io_error\")]` on each `io::Error` in it
-            2. implement `timeout_runtime::PortableError`
+    note = "your own error has three ways back:\n\
+            1. derive `serde::Serialize` and `serde::Deserialize`, with `#[serde(with = \"timeout_runtime::io_error\")]` \
+            on each `io::Error` in it\n\
+            2. implement `timeout_runtime::PortableError`\n\
             3. implement `From<timeout_runtime::RemoteError>` and write `error = text` in the attribute",
     note = "an error of another crate: return `Box<dyn std::error::Error + Send + Sync>`, which `?` makes of it",
     note = "`anyhow::Error` and `eyre::Report`: turn on the feature `anyhow` or `eyre` of `timeout-runtime`"
