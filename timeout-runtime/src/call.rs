@@ -45,7 +45,8 @@ impl<T: Serialize + DeserializeOwned> Portable for T {}
 
 /// Runs `body` in a child process and gives its value, within `limit`.
 ///
-/// The same as [`Call::new(limit).run(body)`](Call::run).
+/// The same as [`Call::new(limit).run(body)`](Call::run). For a body whose error has no serde there is
+/// [`Call::run_result`].
 ///
 /// # Errors
 /// See [`Reason`].

@@ -20,7 +20,8 @@
 //!   statics are lost.
 //! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Every value that is not plain
 //!   numbers or text is decoded once in the child, so that a `Deserialize` that never ends is cut there. Values may be
-//!   nested up to 256 levels deep.
+//!   nested up to 256 levels deep. In a `Result<T, E>` the error may do without serde: [`PortableError`] tells which come
+//!   back, and how yours does.
 //! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
 //!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
 //! * **Not a sandbox.** The child has the caller's memory and rights.

@@ -30,7 +30,6 @@ macro_rules! questions {
     ($($number:literal: [$($generics:tt)*] $value:ty => $($way:ty)?;)*) => {$(
         impl<$($generics)*> Question<$value, $number> {
             /// Gives the call that brings this value home.
-            #[must_use]
             pub fn by<'a>(&self, call: &'a Call) -> questions!(@ 'a $($way)?) {
                 questions!(@ call $($way)?)
             }
@@ -76,3 +75,52 @@ macro_rules! next_question {
 }
 
 next_question!(0 1 2 3 4 5);
+
+#[cfg(test)]
+mod tests {
+    use std::{any::type_name_of_val, error::Error, fmt, io};
+
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::way_home;
+    use crate::{Call, PortableError};
+
+    macro_rules! way {
+        ($($result:ty),* $(,)?) => {
+            [$(type_name_of_val(&way_home::<$result>().by(&Call::new(1)))
+                .replace("timeout_runtime::crossing::", "")
+                .replace("'_, ", "")),*]
+        };
+    }
+
+    const BY_SERDE: &str = "&timeout_runtime::call::Call";
+
+    #[test]
+    fn what_has_serde_goes_by_serde() {
+        type Alias = Result<Vec<u8>, String>;
+        let ways = way![
+            (), u8, String, Vec<u8>, Option<(char, bool)>, Alias, Result<(), ()>, Result<Result<u8, u8>, String>,
+            Vec<Result<u8, String>>, crate::RemoteError, Result<u8, crate::RemoteError>,
+        ];
+        assert!(ways.iter().all(|way| way == BY_SERDE), "{ways:?}");
+        fn of_bounds<T: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned>() -> [String; 2] {
+            way![Vec<T>, Result<T, E>]
+        }
+        assert_eq!(of_bounds::<u8, u8>(), [BY_SERDE; 2]);
+    }
+
+    #[test]
+    fn errors_without_serde_go_apart() {
+        let ways = way![io::Result<u8>, fmt::Result, Result<(), Box<dyn Error + Send + Sync>>];
+        assert_eq!(ways, ["ErrorsApart<ByTrait>"; 3]);
+        fn of_bounds<T: Serialize + DeserializeOwned, E: PortableError>() -> [String; 2] {
+            way![Result<Vec<T>, io::Error>, Result<u8, E>]
+        }
+        assert_eq!(of_bounds::<u8, io::Error>(), ["ErrorsApart<ByTrait>"; 2]);
+        assert_eq!(way![Option<io::Result<u8>>, Vec<io::Result<u8>>], ["ErrorsApart<Inside<ByTrait>>"; 2]);
+        assert_eq!(way![io::Result<Result<u8, String>>], ["ErrorsApart<ByTrait>"]);
+        assert_eq!(way![Result<io::Result<u8>, String>], ["ErrorsApart<InsideOk<ByTrait>>"]);
+        assert_eq!(way![Result<io::Result<u8>, fmt::Error>], ["ErrorsApart<Inside<ByTrait>>"]);
+        assert_eq!(way![Result<Vec<io::Result<u8>>, fmt::Error>], ["ErrorsApart<Inside<Inside<ByTrait>>>"]);
+    }
+}

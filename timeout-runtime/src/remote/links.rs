@@ -139,3 +139,6 @@ mod kind {
         io::Error::from_raw_os_error(code).kind()
     }
 }
+
+#[cfg(test)]
+mod tests;
