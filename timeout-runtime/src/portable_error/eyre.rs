@@ -3,9 +3,9 @@
 use super::PortableError;
 use crate::RemoteError;
 
-/// The chain, `{}` and `{:#}` are the child's, and a downcast to `io::Error` works. So is `{:?}`, but for a backtrace, which
-/// is the caller's. The place that eyre's own hook adds is where the report was
-/// put together again. A downcast to [`RemoteError`] gives the outermost text, whose `Debug` is the child's `{:?}` in full.
+/// The chain, `{}` and `{:#}` are the child's, and a downcast to `io::Error` works. So is `{:?}`, but for a backtrace and for
+/// the place that eyre's own hook adds, which are the caller's. A downcast to [`RemoteError`] gives the outermost text, whose
+/// `Debug` is the child's `{:?}` in full.
 ///
 /// With `RUST_BACKTRACE` set, the child resolves its backtrace for that, which can take some tenths of a second of the limit.
 impl PortableError for eyre::Report {
