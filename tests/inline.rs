@@ -5,7 +5,7 @@ mod common;
 use std::{
     cell::Cell,
     convert::Infallible,
-    fs,
+    fs, io,
     os::unix::fs::{PermissionsExt, chown},
     panic::{self, catch_unwind},
     process,
@@ -19,7 +19,7 @@ use std::{
 
 use common::{LONG, assert_fails, raw, scenario, stdout::Turned, subscriber::subscriber};
 use serde::{Deserialize, Serialize};
-use timeout_runtime::{Call, Cancel, Ran, Reason, TimedOut, timeout};
+use timeout_runtime::{Call, Cancel, Ran, Reason, RemoteError, TimedOut, timeout};
 use tracing::{Level, subscriber::with_default};
 
 const VARIABLE: &str = "TIMEOUT_INLINE";
@@ -44,6 +44,7 @@ with_variable!(set "1" [
     it_is_said_once_on_stderr,
     a_late_body_runs_on,
     the_value_is_given_as_it_is,
+    an_error_is_given_as_it_is,
     mutable_arguments_are_changed,
     a_panic_is_printed_and_told,
     a_panic_goes_on_where_it_is_to_be_resumed,
@@ -142,6 +143,28 @@ impl Game {
         assert!(!fails, "the game is lost");
         log.len()
     }
+}
+
+fn an_error_is_given_as_it_is() {
+    #[timeout(LONG)]
+    fn fails(trace: &mut Vec<u32>) -> io::Result<u8> {
+        trace.push(process::id());
+        Err(io::Error::other("no"))
+    }
+
+    #[timeout(LONG, flatten)]
+    fn fails_flat() -> io::Result<u32> {
+        Ok(process::id())
+    }
+
+    let mut trace = Vec::new();
+    let error = fails(&mut trace).unwrap().unwrap_err();
+    assert_eq!((error.to_string().as_str(), trace.as_slice()), ("no", &[process::id()][..]));
+    // A copy from another process would hold a stand-in.
+    assert!(error.get_ref().is_some_and(|inner| !inner.is::<RemoteError>()));
+    assert_eq!(fails_flat().unwrap(), process::id());
+    let result = Call::new(LONG).run_result(|| -> io::Result<u32> { Ok(process::id()) });
+    assert_eq!(result.unwrap().unwrap(), process::id());
 }
 
 fn mutable_arguments_are_changed() {

@@ -47,7 +47,8 @@ impl<T: Serialize + DeserializeOwned> Portable for T {}
 
 /// Runs `body` in a child process and gives its value, within `limit`.
 ///
-/// The same as [`Call::new(limit).run(body)`](Call::run).
+/// The same as [`Call::new(limit).run(body)`](Call::run). For a body whose error has no serde there is
+/// [`Call::run_result`].
 ///
 /// # Errors
 /// See [`Reason`].
@@ -174,7 +175,7 @@ impl Call {
 
     /// The rest of every `run`: the value sent by `deliver` in the child is opened as a `T` here.
     #[track_caller]
-    fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
+    pub(crate) fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
         &self,
         body: F,
         deliver: impl FnOnce(R, &Outbox),
@@ -199,7 +200,7 @@ impl Call {
 
     /// The same in this process and without a limit, for a debugger: the value is given as it is.
     #[track_caller]
-    fn run_inline<R, F: FnOnce() -> R>(&self, body: F) -> Result<R, TimedOut> {
+    pub(crate) fn run_inline<R, F: FnOnce() -> R>(&self, body: F) -> Result<R, TimedOut> {
         let site = self.site::<F>();
         let mut payload = None;
         let result = match &self.cancel {

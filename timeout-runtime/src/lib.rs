@@ -20,7 +20,8 @@
 //!   statics are lost.
 //! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Every value that is not plain
 //!   numbers or text is decoded once in the child, so that a `Deserialize` that never ends is cut there. Values may be
-//!   nested up to 256 levels deep.
+//!   nested up to 256 levels deep. In a `Result<T, E>` the error may do without serde: [`PortableError`] tells which come
+//!   back, and how yours does.
 //! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
 //!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
 //! * **Not a sandbox.** The child has the caller's memory and rights.
@@ -81,6 +82,8 @@ mod cancel;
 #[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
+mod crossing;
+#[cfg(target_os = "linux")]
 mod deadline;
 #[cfg(target_os = "linux")]
 mod error;
@@ -89,17 +92,25 @@ mod events;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 #[cfg(target_os = "linux")]
+mod flatten;
+#[cfg(target_os = "linux")]
 mod inline;
 #[cfg(target_os = "linux")]
 mod limit;
 #[cfg(target_os = "linux")]
 mod parent;
 #[cfg(target_os = "linux")]
+mod portable_error;
+#[cfg(target_os = "linux")]
+mod remote;
+#[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+mod way_home;
 #[cfg(target_os = "linux")]
 mod wire;
 #[cfg(target_os = "linux")]
@@ -111,6 +122,8 @@ pub use {
     cancel::Cancel,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
+    portable_error::PortableError,
+    remote::{RemoteError, io_error},
     report::{Backtrace, Place, Usage},
 };
 
@@ -120,6 +133,9 @@ pub use timeout_macro::timeout;
 #[doc(hidden)]
 #[cfg(target_os = "linux")]
 pub mod __private {
+    pub use crate::crossing::{Crossing, ErrorsApart};
+    pub use crate::flatten::{Flatten, flatten};
+    pub use crate::way_home::{Question, way_home};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 
     /// Gives the value of a test's body, or fails the test with the body's own message.
