@@ -12,7 +12,6 @@ use nix::{
     Result,
     errno::Errno,
     libc,
-    sys::prctl,
     unistd::{self, ForkResult, Pid},
 };
 
@@ -60,7 +59,8 @@ pub(crate) fn new_session() -> Result<()> {
 /// Makes orphaned descendants children of this process, where they can be found.
 pub(crate) fn adopt_orphans() -> Result<()> {
     fault::check(Op::Subreaper)?;
-    prctl::set_child_subreaper(true)
+    // SAFETY: sets a flag on this process.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
 }
 
 /// Keeps a crash from writing a core file or waking a core-dump handler, either of which would delay the death.
@@ -130,7 +130,7 @@ pub(crate) fn is_copy() -> bool {
 /// Closes an inherited descriptor by its number.
 pub(crate) fn close(fd: i32) {
     // SAFETY: as for `close_range` below: used by a child on what its host alone goes on using.
-    unsafe { libc::close(fd) };
+    let _ = unsafe { rustix::io::try_close(fd) };
 }
 
 /// Closes every descriptor from 3 on except `kept`, for the calling thread only: other threads of the process keep theirs,
