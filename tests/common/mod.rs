@@ -7,6 +7,7 @@
 
 pub(crate) mod busy;
 pub(crate) mod endings;
+pub(crate) mod greed;
 pub(crate) mod mark;
 pub(crate) mod oracle;
 pub(crate) mod procs;

@@ -65,6 +65,8 @@ mod parent;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
+mod resources;
+#[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
 mod sys;
@@ -77,9 +79,11 @@ mod write_back;
 pub use {
     call::{Call, Portable, call},
     cancel::Cancel,
+    child::hooks::on_child,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
     report::{Backtrace, Place, Usage},
+    resources::{Resource, Rlimit},
 };
 
 pub use timeout_macro::timeout;

@@ -8,11 +8,15 @@ use nix::{
     Result,
     errno::Errno,
     libc,
-    sys::prctl,
+    sys::{
+        prctl,
+        resource::{UsageWho, getrusage},
+    },
     unistd::{self, ForkResult, Pid},
 };
 
 use super::fault::{self, Op};
+use crate::report::Usage;
 
 /// Forks; the child runs `child` and nothing else, whether that returns, unwinds or neither.
 ///
@@ -79,6 +83,12 @@ pub(crate) fn has_children() -> bool {
     // SAFETY: a null siginfo is allowed by Linux; WNOWAIT leaves every child as it was.
     let result = unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, std::ptr::null_mut::<u8>(), flags, 0) };
     result == 0 || Errno::last() != Errno::ECHILD
+}
+
+/// What this process and those of its children that it has waited for have used so far. Async-signal-safe.
+pub(crate) fn usage() -> Option<Usage> {
+    let of = |who| getrusage(who).ok().map(|usage| Usage::from(usage.as_ref()));
+    Some(of(UsageWho::RUSAGE_SELF)?.with(of(UsageWho::RUSAGE_CHILDREN)?))
 }
 
 /// How many descriptors this process has; 0 where the kernel does not tell at once (before Linux 6.2).
