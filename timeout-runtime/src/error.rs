@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn a_resource_that_ran_out_is_told_with_its_bound() {
         let usage = Some(Usage { peak_memory: 261 << 20, ..Usage::default() });
-        let bounds = Bounds { memory: Some(256 << 20), cpu: Some(Duration::from_secs(2)), ..Bounds::default() };
+        let mut bounds = Bounds::default();
+        (bounds.memory, bounds.cpu) = (Some(256 << 20), Some(Duration::from_secs(2)));
         for (resource, stage, usage, bounds, expected) in [
             (Resource::Memory, None, None, bounds, "ran out of memory: it may use 256 MiB"),
             (Resource::Memory, None, usage, bounds, "ran out of memory: it may use 256 MiB (its peak was 261 MiB)"),
