@@ -181,12 +181,13 @@ fn a_hook_that_ends_its_process_is_told_as_what_it_did(start: Start) {
     for way in 0..4 {
         WAY.store(way, Ordering::Relaxed);
         let error = fail(start, &start.call(LONG));
-        let is_true = match (way, error.reason()) {
-            (0, Reason::Crashed { signal: libc::SIGABRT, .. }) => true,
-            (1, Reason::Crashed { signal: libc::SIGSEGV, address: Some(0), .. }) => true,
-            (2, Reason::Exited { code: 3, .. }) | (3, Reason::Exited { code: 4, .. }) => true,
-            _ => false,
-        };
+        let is_true = matches!(
+            (way, error.reason()),
+            (0, Reason::Crashed { signal: libc::SIGABRT, .. })
+                | (1, Reason::Crashed { signal: libc::SIGSEGV, address: Some(0), .. })
+                | (2, Reason::Exited { code: 3, .. })
+                | (3, Reason::Exited { code: 4, .. })
+        );
         assert!(is_true && error.to_string().ends_with(", in a hook of `on_child`"), "{way}: {error:?}");
     }
 }

@@ -20,7 +20,7 @@ use nix::{
     libc,
     sys::signal::{SigSet, Signal, raise},
 };
-use timeout_runtime::{Cancel, Ran, Reason, Resource, Rlimit, TimedOut};
+use timeout_runtime::{Cancel, Ran, Reason, Resource, Rlimit, TimedOut, timeout};
 
 common::scenarios![
     a_body_that_eats_memory_is_out_of_it,
@@ -47,6 +47,7 @@ common::scenarios![
     nothing_is_started_for_nothing,
     a_value_comes_with_what_it_took,
     every_failure_tells_what_was_used,
+    the_attribute_sets_bounds,
 ];
 
 const MIB: u64 = 1 << 20;
@@ -126,6 +127,12 @@ fn a_crash_with_memory_left_is_a_crash(start: Start) {
         greed::write_through_null(1 << 40);
     });
     assert_fails!(elsewhere, Reason::Crashed { signal: libc::SIGSEGV, .. }, Ran::Maybe);
+    // So much at once was never there: to its caller that is a null pointer like any other.
+    let at_once = start.call(LONG).memory(64 * MIB).run(|| {
+        greed::exhaust_malloc(1 << 40);
+        greed::write_through_null(16);
+    });
+    assert_fails!(at_once, Reason::Crashed { signal: libc::SIGSEGV, address: Some(16), .. }, Ran::Maybe);
     // Empty-handed for another reason: nobody has bounded it.
     let unbounded = start.call(LONG).run(|| greed::write_through_null(16));
     assert_fails!(unbounded, Reason::Crashed { signal: libc::SIGSEGV, .. }, Ran::Maybe);
@@ -450,6 +457,50 @@ fn cancelled(start: Start) -> TimedOut {
         is_told.recv().unwrap();
         assert_fails!(result, Reason::Cancelled, Ran::Maybe)
     })
+}
+
+#[timeout(50, memory = "96MiB", cpu = 700ms)]
+fn bound_by_literals(count: u64) -> usize {
+    if count == 0 { burn_on() as usize } else { megabytes(count) }
+}
+
+struct Config {
+    memory: u64,
+    cpu: Duration,
+}
+
+impl Config {
+    #[timeout(50, cpu = self.cpu, memory = self.memory)]
+    fn bound_by_expressions(&self, count: u64) -> usize {
+        if count == 0 { burn_on() as usize } else { megabytes(count) }
+    }
+}
+
+macro_rules! bound_by {
+    ($name:ident, $memory:expr) => {
+        #[timeout(50, memory = $memory)]
+        fn $name(count: u64) -> usize {
+            megabytes(count)
+        }
+    };
+}
+
+bound_by!(bound_by_a_macro, 96MiB);
+bound_by!(bound_by_a_shift, 96 << 20);
+
+fn the_attribute_sets_bounds(_: Start) {
+    let config = Config { memory: 96 * MIB, cpu: Duration::from_millis(700) };
+    let ways: [&dyn Fn(u64) -> Result<usize, TimedOut>; 4] =
+        [&bound_by_literals, &|count| config.bound_by_expressions(count), &bound_by_a_macro, &bound_by_a_shift];
+    for way in ways {
+        assert_eq!(way(64).unwrap(), 64 << 20);
+        let error = assert_out_of!(Memory, way(128), Ran::Maybe);
+        assert!(error.to_string().contains("it may use 96 MiB"), "{error}");
+    }
+    for way in &ways[..2] {
+        let error = assert_out_of!(Cpu, way(0), Ran::Maybe);
+        assert!(error.to_string().ends_with("used up its 700 ms of CPU time"), "{error}");
+    }
 }
 
 /// A value that its own `Serialize` refuses.

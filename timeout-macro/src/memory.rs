@@ -149,7 +149,7 @@ fn scale(number: &str, unit: u128) -> Result<u128, FaultKind> {
     let leading: u128 = leading.parse().unwrap_or_default();
     // At most 10^12 times 2^40, twice.
     let parts = leading * unit;
-    let rounds_up = parts % divisor > 0 || !trailing.is_empty();
+    let rounds_up = !parts.is_multiple_of(divisor) || !trailing.is_empty();
     let whole = whole.checked_mul(unit).ok_or(FaultKind::TooMuch)?;
     whole.checked_add(parts / divisor + u128::from(rounds_up)).ok_or(FaultKind::TooMuch)
 }

@@ -43,7 +43,7 @@
 //! * `rand::rng()` of the thread that makes the call, unless the feature `rand` is on (rand 0.10);
 //! * `fastrand`'s functions, unless the feature `fastrand` is on (fastrand 2);
 //! * the seeds of `HashMap` (`RandomState`), which are those that the caller's thread will use next;
-//! * a generator that a program or a library keeps for itself, as `StdRng` in a static, or OpenSSL's before 1.1.1d;
+//! * a generator that a program or a library keeps for itself, as `StdRng` in a static;
 //! * the layout of the address space.
 //!
 //! [`on_child`] runs a function of yours in every child before its body, to reseed what is yours. With the features

@@ -11,7 +11,10 @@ use std::{
     thread,
 };
 
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{
+    Rng, SeedableRng, TryRng,
+    rngs::{StdRng, SysRng},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use timeout_runtime::call;
 
@@ -54,6 +57,11 @@ fn the_generator_of_fastrand_differs_in_every_child() {
 fn a_handle_made_in_the_caller_differs_too() {
     let handle = rand::rng();
     assert_differ(in_children(|| handle.clone().next_u64()));
+}
+
+#[test]
+fn what_asks_the_kernel_differs() {
+    assert_differ(in_children(|| SysRng.try_next_u64().unwrap()));
 }
 
 #[test]
