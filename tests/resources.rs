@@ -14,9 +14,10 @@ use std::{
 use common::{
     LONG, Mark, SOON, Start, assert_fails, busy, endings,
     greed::{self, EATERS, burn, burn_on},
-    raw, shapes,
+    raw, seccomp, shapes,
 };
 use nix::{
+    errno::Errno,
     libc,
     sys::signal::{SigSet, Signal, raise},
 };
@@ -48,6 +49,7 @@ common::scenarios![
     a_value_comes_with_what_it_took,
     every_failure_tells_what_was_used,
     the_attribute_sets_bounds,
+    what_cannot_be_measured_is_not_made_up,
 ];
 
 const MIB: u64 = 1 << 20;
@@ -501,6 +503,25 @@ fn the_attribute_sets_bounds(_: Start) {
         let error = assert_out_of!(Cpu, way(0), Ran::Maybe);
         assert!(error.to_string().ends_with("used up its 700 ms of CPU time"), "{error}");
     }
+}
+
+fn what_cannot_be_measured_is_not_made_up(start: Start) {
+    // A sandbox that forbids the question; in this process nobody asks it again.
+    seccomp::forbid(libc::SYS_getrusage, Errno::EPERM);
+    for _ in 0..20 {
+        match start.call(LONG).run_measured(|| 7) {
+            // It was dead already, and its status told.
+            Ok((_, usage)) => assert!(usage.peak_memory() > 0, "{usage:?}"),
+            lost => {
+                let error = assert_fails!(lost, Reason::Lost { .. }, Ran::Yes);
+                assert!(error.to_string().contains("did not tell what it had used"), "{error}");
+            }
+        }
+    }
+    assert_eq!(start.call(LONG).run(|| 7).unwrap(), 7);
+    // With the status of a child that has died comes what it used.
+    let error = start.call(LONG).run(|| std::process::abort()).map(|(): ()| ()).unwrap_err();
+    assert!(error.is_crash() && error.usage().is_some(), "{error:?}");
 }
 
 /// A value that its own `Serialize` refuses.

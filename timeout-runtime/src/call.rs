@@ -233,7 +233,7 @@ impl Call {
     /// ```
     #[track_caller]
     pub fn run_measured<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<(T, Usage), TimedOut> {
-        // The child says it with its value, in a frame that is whole or not at all.
+        // Of a value without it, nothing comes back.
         self.run_and_pack(true, body, |value, outbox| outbox.deliver::<T, _>(&value))
             .map(|(value, usage)| (value, usage.unwrap_or_default()))
     }
@@ -283,6 +283,10 @@ impl Call {
         });
         match ended {
             Ok(usage) => match open(inbox) {
+                Ok(_) if is_measured && usage.is_none() => {
+                    let why = "the kernel did not tell what it had used".into();
+                    Err(self.failure(&site, Reason::Lost { why }, Ran::Yes))
+                }
                 Ok(value) => Ok((value, usage)),
                 Err(why) => {
                     let facts = self.facts(&site, Reason::Lost { why }, Ran::Yes);
