@@ -12,10 +12,12 @@ use nix::{
     Result,
     errno::Errno,
     libc,
+    sys::resource::{UsageWho, getrusage},
     unistd::{self, ForkResult, Pid},
 };
 
 use super::fault::{self, Op};
+use crate::report::Usage;
 
 /// Forks; the child runs `child` and nothing else, whether that returns, unwinds or neither.
 ///
@@ -90,6 +92,12 @@ pub(crate) fn has_children() -> bool {
     // SAFETY: a null siginfo is allowed by Linux; WNOWAIT leaves every child as it was.
     let result = unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, std::ptr::null_mut::<u8>(), flags, 0) };
     result == 0 || Errno::last() != Errno::ECHILD
+}
+
+/// What this process and those of its children that it has waited for have used so far. Async-signal-safe.
+pub(crate) fn usage() -> Option<Usage> {
+    let of = |who| getrusage(who).ok().map(|usage| Usage::from(usage.as_ref()));
+    Some(of(UsageWho::RUSAGE_SELF)?.with(of(UsageWho::RUSAGE_CHILDREN)?))
 }
 
 /// Tells whether the C library has never started a thread in this process: glibc keeps that in a variable (2.32,
