@@ -19,12 +19,14 @@ use crate::{
     parent::{
         block::{self, Verdict},
         host::Host,
+        sample::Sample,
         supervise::{Outcome, Supervisor},
     },
-    report::{Backtrace, Place},
+    report::{Backtrace, Doing, Place, View},
     start::{self, Job, NoChild},
-    sys::crash::Crash,
+    sys::{crash::Crash, unwind},
     wire::{
+        message::PanicReport,
         stage::Stage,
         value::{self, Inbox, Landing},
     },
@@ -173,7 +175,7 @@ impl Call {
         let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
             if let Some((body, deliver)) = work.take() {
                 outbox.enter(Stage::Body);
-                deliver(body(), outbox);
+                deliver(enter(body), outbox);
             }
         });
         match ended {
@@ -203,7 +205,7 @@ impl Call {
         let host = Host::current();
         host.reaper.sweep();
         let mut options = Options { has_grace: !self.grace.is_zero(), watch_panics: true };
-        let Verdict { outcome, stage, usage } = loop {
+        let Verdict { outcome, stage, usage, sample, threads } = loop {
             let worker = match start::fork::start(host, deadline, options, job) {
                 Ok(worker) => worker,
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
@@ -220,9 +222,13 @@ impl Call {
                 verdict => break verdict,
             }
         };
-        match reason(outcome, stage) {
+        let sample = sample.unwrap_or_default();
+        let doing = sample.doing;
+        match reason(outcome, stage, sample, site.view()) {
             None => Ok(()),
-            Some((reason, ran)) => Err(TimedOut::new(Facts { usage, stage, ..self.facts(site, reason, ran) })),
+            Some((reason, ran)) => {
+                Err(TimedOut::new(Facts { usage, stage, doing, threads, ..self.facts(site, reason, ran) }))
+            }
         }
     }
 
@@ -233,7 +239,9 @@ impl Call {
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
         let Site { function, called_from, begin } = *site;
         let elapsed = begin.elapsed();
-        Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
+        let limit = self.limit;
+        let doing = Doing::default();
+        Facts { reason, function, called_from, limit, elapsed, ran, stage: None, usage: None, doing, threads: 0 }
     }
 }
 
@@ -245,6 +253,25 @@ struct Site {
     function: &'static str,
     called_from: &'static Location<'static>,
     begin: Instant,
+}
+
+impl Site {
+    fn view(&self) -> View {
+        View { function: self.function, file: self.called_from.file() }
+    }
+}
+
+/// Runs the body on a stack whose outer end is known, so that a trace does not go on into what the caller was doing.
+///
+/// Never merged into its caller: what is merged into *it* is the body, and is shown under the body's name.
+#[inline(never)]
+fn enter<R, F: FnOnce() -> R>(body: F) -> R {
+    let marker = 0;
+    unwind::begin_at(&marker);
+    let value = body();
+    // Something is left to do, so that the body's call cannot take the place of this one on the stack.
+    std::hint::black_box(&marker);
+    value
 }
 
 /// The path of the function that the closure type `F` stands in.
@@ -265,8 +292,7 @@ fn open<T>(inbox: Box<dyn Inbox<T>>) -> Result<T, String> {
 }
 
 /// What an outcome means to the user; `None` for a value.
-fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
-    let backtrace = Backtrace::default();
+fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) -> Option<(Reason, Ran)> {
     // Where the progress is not known, the body may have begun.
     let ran = match stage {
         Some(Stage::Setup | Stage::Hook) => Ran::No,
@@ -275,15 +301,20 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
     };
     Some(match outcome {
         Outcome::Value => return None,
-        Outcome::Late | Outcome::HookHeld => (Reason::late(), ran),
+        Outcome::Late | Outcome::HookHeld => {
+            (Reason::Late { stuck_at: Backtrace::new(sample.stacks, sample.foreign, view) }, ran)
+        }
         Outcome::Cancelled => (Reason::Cancelled, ran),
         Outcome::Panicked(report) => {
-            let location = report.place.map(|(file, line, column)| Place::new(file, line, column));
-            (Reason::Panicked { message: report.message, location, backtrace }, Ran::Yes)
+            let PanicReport { message, place, thread, on_body, frames } = report;
+            let location = place.map(|(file, line, column)| Place::new(file, line, column));
+            let backtrace = Backtrace::of_one(on_body, thread.clone(), frames, view);
+            (Reason::Panicked { message, location, thread, backtrace }, Ran::Yes)
         }
         Outcome::Crashed(crash) => {
-            let Crash { signal, address, stack_overflow } = crash;
-            (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
+            let Crash { signal, address, stack_overflow, alloc_failure, on_body, frames } = crash;
+            let backtrace = Backtrace::of_one(on_body, None, frames, view);
+            (Reason::Crashed { signal, address, stack_overflow, alloc_failure, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {
             // Its pipe was closed or replaced, or could not be written to.

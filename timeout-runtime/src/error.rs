@@ -5,7 +5,7 @@
 use std::{error::Error, fmt, io, panic::Location, time::Duration};
 
 use crate::{
-    report::{Backtrace, Place, Usage},
+    report::{Activity, Backtrace, Doing, Futex, Place, Rounded, Usage},
     wire::stage::Stage,
 };
 
@@ -43,6 +43,10 @@ pub(crate) struct Facts {
     pub(crate) ran: Ran,
     pub(crate) stage: Option<Stage>,
     pub(crate) usage: Option<Usage>,
+    /// What the child was doing when its time was over.
+    pub(crate) doing: Doing,
+    /// How many threads the caller had at the fork.
+    pub(crate) threads: usize,
 }
 
 /// What ended a call without a value.
@@ -62,6 +66,8 @@ pub enum Reason {
         message: String,
         /// Where it panicked, unless the body has replaced the panic hook.
         location: Option<Place>,
+        /// The name of the thread that panicked, where it has one; the body's own is called as the caller's.
+        thread: Option<String>,
         /// The calls that led there.
         backtrace: Backtrace,
     },
@@ -74,6 +80,8 @@ pub enum Reason {
         address: Option<u64>,
         /// Whether the stack was used up.
         stack_overflow: bool,
+        /// Whether an allocation failed, which std answers by `SIGABRT`.
+        alloc_failure: bool,
         /// The calls that led there.
         backtrace: Backtrace,
     },
@@ -192,32 +200,34 @@ impl TimedOut {
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { reason, function, limit, stage, ran, .. } = &*self.0;
+        let Facts { reason, function, limit, .. } = &*self.0;
         write!(f, "`{function}` ")?;
         match reason {
-            Reason::Late { .. } => {
+            Reason::Late { stuck_at } => {
                 write!(f, "did not return within {}", Seconds(*limit))?;
-                match stage {
-                    Some(Stage::Encoding) => f.write_str(": its value was being encoded by its `Serialize`"),
-                    Some(Stage::Decoding) => f.write_str(": its value was being decoded by its `Deserialize`"),
-                    Some(Stage::Sending) => f.write_str(": its value was on its way"),
-                    _ if *ran == Ran::No => f.write_str(": it had not begun"),
-                    _ => Ok(()),
-                }
+                self.0.write_late(f, stuck_at)
             }
-            Reason::Panicked { message, location, .. } => {
+            Reason::Panicked { message, location, thread, backtrace } => {
                 f.write_str("panicked")?;
                 if let Some(place) = location {
                     write!(f, " at {place}")?;
                 }
+                if let (Some(thread), false, false) = (thread, backtrace.is_empty(), backtrace.is_of_body()) {
+                    write!(f, " on thread `{}`", OneLine(thread))?;
+                }
                 write!(f, ": {}", OneLine(message))
             }
-            Reason::Crashed { signal, address, stack_overflow, .. } => {
+            Reason::Crashed { signal, address, stack_overflow, alloc_failure, backtrace } => {
                 let name = signal_name(*signal);
-                match (stack_overflow, address) {
-                    (true, _) => write!(f, "overflowed its stack ({name})"),
-                    (_, Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
+                match (stack_overflow, alloc_failure, address) {
+                    (true, ..) => write!(f, "overflowed its stack ({name})"),
+                    (_, true, _) => write!(f, "could not have the memory that it asked for ({name})"),
+                    (.., Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
                     _ => write!(f, "crashed: {name}"),
+                }?;
+                match backtrace.place() {
+                    Some(place) => write!(f, " in {place}"),
+                    None => Ok(()),
                 }
             }
             Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
@@ -225,6 +235,46 @@ impl fmt::Display for TimedOut {
             Reason::NotStarted(error) => write!(f, "was not started: {error}"),
             Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
         }
+    }
+}
+
+impl Facts {
+    /// What is known of a late child: how far it was, where, what it did, and where that may come from.
+    fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace) -> fmt::Result {
+        f.write_str(match self.stage {
+            Some(Stage::Encoding) => ": its value was being encoded by its `Serialize`",
+            Some(Stage::Decoding) => ": its value was being decoded by its `Deserialize`",
+            Some(Stage::Sending) => ": its value was on its way",
+            _ if self.ran == Ran::No => return f.write_str(": it had not begun"),
+            _ if stuck_at.is_empty() && self.doing.activity.is_none() => return Ok(()),
+            _ => ": it was",
+        })?;
+        let place = stuck_at.place();
+        if let Some(place) = place {
+            write!(f, " in {place}")?;
+        }
+        let Some(activity) = self.doing.activity else { return Ok(()) };
+        f.write_str(if place.is_some() { " (" } else { " " })?;
+        let futex = if activity == Activity::Futex { stuck_at.futex() } else { None };
+        match (activity, futex, self.doing.cpu) {
+            (_, Some(Futex::Lock), _) => f.write_str("waiting for a lock")?,
+            (_, Some(Futex::Thread), _) => f.write_str("waiting for another thread")?,
+            (Activity::Running, _, Some(cpu)) => write!(f, "running, {} of CPU", Rounded(cpu))?,
+            (activity, ..) => write!(f, "{activity}")?,
+        }
+        if activity == Activity::Futex && self.threads > 1 {
+            write!(f, "; the process had {} threads when it forked, and ", self.threads)?;
+            f.write_str(match futex {
+                Some(Futex::Thread) => {
+                    "only the calling one is in the child: start those that the body needs in the body"
+                }
+                _ => {
+                    "a lock that another of them held is never released in the child: make the call before starting \
+                     threads, or take no lock in the body that they take"
+                }
+            })?;
+        }
+        if place.is_some() { f.write_str(")") } else { Ok(()) }
     }
 }
 
@@ -331,6 +381,8 @@ mod tests {
             ran: Ran::Maybe,
             stage: None,
             usage: None,
+            doing: Doing::default(),
+            threads: 1,
         })
     }
 
@@ -339,20 +391,19 @@ mod tests {
         let place = Some(Place::new("src/a.rs".into(), 3, 7));
         let backtrace = Backtrace::default();
         let message = String::from("two\nlines");
+        let crashed = |signal, stack_overflow, alloc_failure| {
+            let backtrace = Backtrace::default();
+            Reason::Crashed { signal, address: Some(16), stack_overflow, alloc_failure, backtrace }
+        };
         for (reason, expected) in [
             (Reason::Late { stuck_at: backtrace.clone() }, "`app::f` did not return within 1.5 s"),
             (
-                Reason::Panicked { message, location: place, backtrace: backtrace.clone() },
+                Reason::Panicked { message, location: place, thread: None, backtrace: backtrace.clone() },
                 "`app::f` panicked at src/a.rs:3:7: two lines",
             ),
-            (
-                Reason::Crashed { signal: 11, address: Some(16), stack_overflow: false, backtrace: backtrace.clone() },
-                "`app::f` crashed: SIGSEGV at address 0x10",
-            ),
-            (
-                Reason::Crashed { signal: 6, address: Some(16), stack_overflow: true, backtrace },
-                "`app::f` overflowed its stack (SIGABRT)",
-            ),
+            (crashed(11, false, false), "`app::f` crashed: SIGSEGV at address 0x10"),
+            (crashed(6, true, false), "`app::f` overflowed its stack (SIGABRT)"),
+            (crashed(6, false, true), "`app::f` could not have the memory that it asked for (SIGABRT)"),
             (Reason::Exited { code: 3 }, "`app::f` ended its process with code 3 instead of returning"),
             (Reason::NotStarted(io::Error::other("fork")), "`app::f` was not started: fork"),
             (Reason::Lost { why: "no room".into() }, "`app::f` lost its value: no room"),

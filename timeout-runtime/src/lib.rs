@@ -79,7 +79,7 @@ pub use {
     cancel::Cancel,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
-    report::{Backtrace, Place, Usage},
+    report::{Backtrace, Frame, Place, Stack, Usage},
 };
 
 pub use timeout_macro::timeout;

@@ -6,7 +6,10 @@
 
 use std::{any::Any, cell::RefCell, panic, thread};
 
-use crate::wire::{codec, message::PanicReport};
+use crate::{
+    sys::unwind,
+    wire::{codec, message::PanicReport},
+};
 
 /// The last panic of a thread, and its bytes for a handler that cannot make them.
 struct Last {
@@ -30,12 +33,19 @@ pub(crate) fn watch() {
     let hosts_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
-        let report = PanicReport { message: text(info.payload()), place };
+        let thread = thread::current();
+        let report = PanicReport {
+            message: text(info.payload()),
+            place,
+            thread: thread.name().map(str::to_owned),
+            on_body: thread.id() == body,
+            frames: unwind::here().as_slice().to_vec(),
+        };
         if !REMARKS.contains(&report.message.as_str()) {
             let bytes = codec::encode(&report).unwrap_or_default();
             LAST.set(Some(Last { report, bytes }));
         }
-        if thread::current().id() != body {
+        if thread.id() != body {
             hosts_hook(info);
         }
     }));
@@ -46,7 +56,7 @@ pub(crate) fn report(payload: &(dyn Any + Send)) -> PanicReport {
     let message = text(payload);
     // The body may have replaced the hook, or thrown on a payload that it had caught: then the place is not known.
     let seen = LAST.take().map(|last| last.report).filter(|report| report.message == message);
-    seen.unwrap_or(PanicReport { message, place: None })
+    seen.unwrap_or(PanicReport { message, ..PanicReport::default() })
 }
 
 /// Calls `use_bytes` with the bytes of this thread's last panic, if there was one. Async-signal-safe.

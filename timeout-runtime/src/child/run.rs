@@ -16,7 +16,7 @@ use super::{
     panic,
 };
 use crate::{
-    sys::{crash, epoll, exit, lifeline, process, signal, terminate},
+    sys::{crash, epoll, exit, lifeline, process, sampler, sheet::Sheet, signal, terminate},
     wire::{
         codec,
         frame::Token,
@@ -34,6 +34,8 @@ pub(crate) struct Legacy {
     pub(crate) pipe: OwnedFd,
     pub(crate) token: Token,
     pub(crate) stage: Option<StageCell>,
+    /// Where to tell the host where this process is, when it asks.
+    pub(crate) sheets: &'static [Sheet],
     pub(crate) stdout_is_free: bool,
     /// About how many descriptors the host has open; 0 if that is not known.
     pub(crate) descriptors: u64,
@@ -51,7 +53,7 @@ pub(crate) struct Options {
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
-    let Legacy { host, mask, pipe, token, stage, stdout_is_free, descriptors, options } = legacy;
+    let Legacy { host, mask, pipe, token, stage, sheets, stdout_is_free, descriptors, options } = legacy;
     let Options { has_grace, watch_panics } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
@@ -74,7 +76,8 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     if has_grace {
         terminate::last();
     }
-    // 8. Whatever the end, it is told.
+    // 8. Whatever the end, it is told, and where it was.
+    sampler::answer_into(sheets);
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
     // A thread that is panicking may not touch the hook: a call from a destructor does without.

@@ -1,30 +1,52 @@
 //! A last word from a crashing child: the signal, the address, and whether its stack had overflowed.
 //!
-//! The handler does not change what happens next. It sends one record and hands over to whoever handled the signal
+//! The handler does not change what happens next. It sends its records and hands over to whoever handled the signal
 //! before, so that std still prints its line about a stack overflow and the process dies of the true signal. It calls
 //! nothing that is not async-signal-safe and never blocks for long: its record fits into an empty pipe.
 
 #![expect(unsafe_code, reason = "signal handlers and alternate stacks")]
 
 use std::{
+    alloc::{Layout, handle_alloc_error},
     ffi::{c_int, c_void},
     mem, ptr,
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    unistd::{getpid, gettid},
+};
+
+use super::unwind::{self, Frames};
 
 /// What is known about a crash when it happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Crash {
     pub(crate) signal: i32,
     /// The address that was accessed, where the signal has one.
     pub(crate) address: Option<u64>,
     pub(crate) stack_overflow: bool,
+    /// std ended the process as it could not have the memory it needed.
+    pub(crate) alloc_failure: bool,
+    /// On the thread that the body began on.
+    pub(crate) on_body: bool,
+    /// Where it happened. Empty in the crashing process, where a handler may not allocate: there they go separately.
+    pub(crate) frames: Vec<u64>,
+}
+
+/// How much of a crash is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// All but the stack. It is told first, as a walk through a destroyed stack may be the end of it.
+    First,
+    /// Everything.
+    Last,
 }
 
 /// Called on the crashing thread, with its own stack gone: must be async-signal-safe and must not panic.
-pub(crate) type Handler = fn(&Crash);
+pub(crate) type Handler = fn(&Crash, &Frames, Word);
 
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
 
@@ -42,7 +64,11 @@ pub(crate) fn report(handler: Handler) {
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = on_crash as *const () as usize;
         // Once: a second crash inside the handler kills. Never SA_NODEFER, which would loop on an overflow.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        // Only these come when a stack is used up; the others find more room on the thread's own.
+        if matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
+            action.sa_flags |= libc::SA_ONSTACK;
+        }
         // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
         let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
         // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
@@ -50,9 +76,11 @@ pub(crate) fn report(handler: Handler) {
     }
 }
 
+/// The size of the alternate stack of the body's thread.
+const SIZE: usize = 128 << 10;
+
 /// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow.
 fn use_own_stack() {
-    const SIZE: usize = 128 << 10;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
     let stack = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
@@ -81,10 +109,35 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     if !handler.is_null() {
         // SAFETY: the only non-null value ever stored is a `Handler`.
         let handler = unsafe { mem::transmute::<*mut c_void, Handler>(handler) };
-        handler(&Crash { signal, address, stack_overflow });
+        let on_body = gettid() == getpid();
+        let crash = Crash { signal, address, stack_overflow, on_body, ..Crash::default() };
+        if has_room() {
+            handler(&crash, &Frames::NONE, Word::First);
+            tell_with_frames(handler, crash, context);
+        } else {
+            handler(&crash, &Frames::NONE, Word::Last);
+        }
     }
     hand_over(signal, is_fault);
     Errno::set_raw(errno);
+}
+
+/// Not merged into the handler, which may have to do with little stack.
+#[inline(never)]
+fn tell_with_frames(handler: Handler, mut crash: Crash, context: &libc::ucontext_t) {
+    let frames = unwind::interrupted(context);
+    let give_up: fn(Layout) -> ! = handle_alloc_error;
+    crash.alloc_failure = crash.signal == libc::SIGABRT && unwind::is_within(&frames, give_up as *const () as usize);
+    handler(&crash, &frames, Word::Last);
+}
+
+/// Whether there is stack enough for a walk. The alternate stacks that std gives its threads are too small.
+fn has_room() -> bool {
+    // SAFETY: all zeroes is a valid stack_t.
+    let mut stack: libc::stack_t = unsafe { mem::zeroed() };
+    // SAFETY: writes to `stack`.
+    unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) };
+    stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= SIZE
 }
 
 /// Lets the signal do what it would have done without this module, as soon as the handler returns.
