@@ -159,7 +159,11 @@ impl Backtrace {
     /// The innermost call of the user's own code, on the thread in question.
     pub(crate) fn place(&self) -> Option<&Frame> {
         let frames = self.frames();
-        frames.iter().find(|frame| frame.is_users()).or_else(|| frames.iter().find(|frame| frame.function().is_some()))
+        // Without a name it may be anything, unless nothing in its module has one.
+        let is_named = |frame: &Frame| frame.function().is_some();
+        let has_names = |module: Option<&str>| frames.iter().any(|frame| frame.module() == module && is_named(frame));
+        let is_place = |frame: &&Frame| frame.is_users() && (is_named(frame) || !has_names(frame.module()));
+        frames.iter().find(is_place).or_else(|| frames.iter().find(|frame| is_named(frame)))
     }
 
     /// Whether the thread in question is the one that the body began on.

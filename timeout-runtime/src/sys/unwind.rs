@@ -97,7 +97,9 @@ pub(crate) fn is_within(frames: &Frames, function: usize) -> bool {
 
 /// Where the function begins that `address` is in; `None` if nothing is known about that address in this process.
 pub(crate) fn enclosing_function(address: u64) -> Option<usize> {
-    let address = usize::try_from(address).ok()?;
+    // GCC's unwinder takes what it is given for a return address and looks one byte before it; LLVM's does not.
+    let behind = usize::from(!cfg!(target_env = "musl"));
+    let address = usize::try_from(address).ok()?.checked_add(behind)?;
     // SAFETY: the address is only compared with those of known code, never read from.
     let function = unsafe { _Unwind_FindEnclosingFunction(std::ptr::without_provenance_mut(address)) };
     (!function.is_null()).then(|| function.addr())
@@ -174,6 +176,9 @@ mod tests {
         let frames = caller_of_here();
         assert!(is_within(&frames, caller_of_here as *const () as usize), "{frames:?}");
         assert!(!is_within(&frames, begin_at as *const () as usize), "{frames:?}");
+        for function in [caller_of_here as *const (), is_within as *const ()].map(|function| function as usize) {
+            assert_eq!(enclosing_function(function as u64), Some(function));
+        }
     }
 
     #[test]
