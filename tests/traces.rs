@@ -520,6 +520,12 @@ fn a_crash_on_another_thread_shows_its_stack(start: Start) {
         assert_shows(&error, function);
         assert!(!backtrace(&error).threads()[0].is_body());
     }
+    let result = start.call(LONG).run(|| {
+        let _ = thread::spawn(|| assert_ne!(raw::overflow_stack(0), 1)).join();
+        raw::pause();
+    });
+    let error = assert_fails!(result, Reason::Crashed { stack_overflow: true, .. }, Ran::Maybe);
+    assert_shows(&error, "raw::overflow_stack");
 }
 
 /// Calls `body` with stderr going into a pipe; gives what was written there.

@@ -19,7 +19,10 @@ use nix::{
     unistd::{getpid, gettid},
 };
 
-use super::unwind::{self, Frames};
+use super::{
+    stack,
+    unwind::{self, Frames},
+};
 
 /// What is known about a crash when it happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,20 +79,20 @@ pub(crate) fn report(handler: Handler) {
     }
 }
 
-/// The size of the alternate stack of the body's thread.
-const SIZE: usize = 128 << 10;
-
-/// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow.
+/// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow. A
+/// second one is for whichever other thread crashes.
 fn use_own_stack() {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let stack = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
-    if stack != libc::MAP_FAILED {
-        let stack = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: SIZE };
+    let stacks = stack::map(2);
+    if !stacks.is_null() {
+        let own = libc::stack_t { ss_sp: stacks, ss_flags: 0, ss_size: stack::SIZE };
         // SAFETY: the mapping has SIZE bytes, stays for the life of the process and is used for nothing else.
-        unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
+        unsafe { libc::sigaltstack(&raw const own, ptr::null_mut()) };
+        SPARE.store(stacks.wrapping_byte_add(2 * stack::SIZE), Ordering::Release);
     }
 }
+
+/// The upper end of a stack for a thread that crashes on too small a one; null when there is none, or no more.
+static SPARE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
@@ -111,33 +114,56 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         let handler = unsafe { mem::transmute::<*mut c_void, Handler>(handler) };
         let on_body = gettid() == getpid();
         let crash = Crash { signal, address, stack_overflow, on_body, ..Crash::default() };
-        if has_room() {
-            handler(&crash, &Frames::NONE, Word::First);
-            tell_with_frames(handler, crash, context);
-        } else {
-            handler(&crash, &Frames::NONE, Word::Last);
-        }
+        tell(handler, crash, context);
     }
     hand_over(signal, is_fault);
     Errno::set_raw(errno);
 }
 
+/// Tells what is known, and then what a walk finds, where there is room for one.
+fn tell(handler: Handler, crash: Crash, context: &libc::ucontext_t) {
+    let mut walk = Walk { handler, crash, context };
+    let argument = (&raw mut walk).cast();
+    if has_room() {
+        handler(&walk.crash, &Frames::NONE, Word::First);
+        tell_with_frames(argument);
+        return;
+    }
+    let spare = SPARE.swap(ptr::null_mut(), Ordering::Acquire);
+    if spare.is_null() || !stack::CAN_SWITCH {
+        handler(&walk.crash, &Frames::NONE, Word::Last);
+        return;
+    }
+    handler(&walk.crash, &Frames::NONE, Word::First);
+    // SAFETY: whoever takes the spare stack has it for good, and nothing in there unwinds.
+    unsafe { stack::call_on(spare, tell_with_frames, argument) };
+}
+
+/// A walk to be made, and whom to tell.
+struct Walk<'a> {
+    handler: Handler,
+    crash: Crash,
+    context: &'a libc::ucontext_t,
+}
+
 /// Not merged into the handler, which may have to do with little stack.
 #[inline(never)]
-fn tell_with_frames(handler: Handler, mut crash: Crash, context: &libc::ucontext_t) {
+extern "C" fn tell_with_frames(walk: *mut c_void) {
+    // SAFETY: `tell` passes a `Walk` that it does not touch meanwhile.
+    let Walk { handler, crash, context } = unsafe { &mut *walk.cast::<Walk<'_>>() };
     let frames = unwind::interrupted(context);
     let give_up: fn(Layout) -> ! = handle_alloc_error;
     crash.alloc_failure = crash.signal == libc::SIGABRT && unwind::is_within(&frames, give_up as *const () as usize);
-    handler(&crash, &frames, Word::Last);
+    handler(crash, &frames, Word::Last);
 }
 
 /// Whether there is stack enough for a walk. The alternate stacks that std gives its threads are too small.
 fn has_room() -> bool {
     // SAFETY: all zeroes is a valid stack_t.
-    let mut stack: libc::stack_t = unsafe { mem::zeroed() };
-    // SAFETY: writes to `stack`.
-    unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) };
-    stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= SIZE
+    let mut current: libc::stack_t = unsafe { mem::zeroed() };
+    // SAFETY: writes to `current`.
+    unsafe { libc::sigaltstack(ptr::null(), &raw mut current) };
+    current.ss_flags & libc::SS_ONSTACK == 0 || current.ss_size >= stack::SIZE
 }
 
 /// Lets the signal do what it would have done without this module, as soon as the handler returns.

@@ -21,6 +21,7 @@ pub(crate) mod sched;
 pub(crate) mod shared;
 pub(crate) mod sheet;
 pub(crate) mod signal;
+pub(crate) mod stack;
 pub(crate) mod stdio;
 pub(crate) mod stdout;
 pub(crate) mod terminate;
