@@ -73,6 +73,11 @@ impl Frame {
         self.is_users
     }
 
+    /// Whether both are the same place in the program.
+    pub(crate) fn is_like(&self, other: &Frame) -> bool {
+        self.symbol == other.symbol && self.module == other.module
+    }
+
     /// The function without the closures in its path.
     fn outer_function(&self) -> Option<String> {
         self.function().map(without_closures)
@@ -106,7 +111,7 @@ pub(crate) fn resolve(
     find: &dyn Fn(u64) -> (bool, Option<Module>),
 ) -> Vec<Frame> {
     let mut frames = Vec::new();
-    for stack in stacks {
+    for (index, stack) in stacks.iter().enumerate() {
         let mut here = Vec::new();
         for &address in stack {
             let (is_foreign, module) = find(address);
@@ -121,10 +126,16 @@ pub(crate) fn resolve(
                 module: module.clone(),
             }));
         }
-        frames.extend(between_the_marks(here));
-    }
-    if is_body {
-        name_the_entry(&mut frames, view);
+        let mut here = between_the_marks(here);
+        if index > 0 {
+            // It waits for the call before: what we need for that, down to the first function of ours, is no news.
+            let wait = here.iter().position(|frame| frame.function().is_some_and(is_ours));
+            here.drain(..wait.unwrap_or(0));
+        }
+        if is_body && index + 1 == stacks.len() {
+            name_the_entry(&mut here, view);
+        }
+        frames.extend(here);
     }
     frames.retain(|frame| !frame.function().is_some_and(is_ours));
     frames

@@ -203,7 +203,7 @@ impl fmt::Debug for Backtrace {
     }
 }
 
-/// Lists every call of every thread, a line or two for each.
+/// Lists every call of every thread, a line or two for each; those of a recursion that are all alike once.
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -219,8 +219,13 @@ impl fmt::Display for Backtrace {
                 (Some(name), false) => write!(f, "thread `{name}`:")?,
                 (None, false) => f.write_str("a thread:")?,
             }
-            for (index, frame) in stack.frames.iter().enumerate() {
-                write!(f, "\n{index:4}: {frame:#}")?;
+            let mut index = 0;
+            for alike in stack.frames.chunk_by(Frame::is_like) {
+                write!(f, "\n{index:4}: {:#}", alike[0])?;
+                if alike.len() > 1 {
+                    write!(f, "\n      … {} times", alike.len())?;
+                }
+                index += alike.len();
             }
         }
         Ok(())
