@@ -21,14 +21,15 @@ use crate::{
     parent::{
         block::{self, Verdict},
         host::Host,
+        sample::Sample,
         supervise::{Outcome, Supervisor},
     },
-    report::{Backtrace, Place},
+    report::{Backtrace, Doing, Place, View},
     resources::Bounds,
     start::{self, Job, NoChild},
-    sys::{crash::Crash, process},
+    sys::{crash::Crash, process, unwind},
     wire::{
-        message::SetupReport,
+        message::{PanicReport, SetupReport},
         stage::Stage,
         value::{self, Inbox, Landing},
     },
@@ -306,7 +307,7 @@ impl Call {
         let ended = self.supervise(&site, is_measured, inbox.landing(), &mut |outbox| {
             if let Some((body, deliver)) = work.take() {
                 outbox.enter(Stage::Body);
-                deliver(body(), outbox);
+                deliver(enter(body), outbox);
             }
         });
         let result = ended.and_then(|usage| {
@@ -336,8 +337,9 @@ impl Call {
             Some(cancel) if cancel.is_cancelled() => Err(self.failure(&site, Reason::Cancelled, Ran::No)),
             _ => inline::run(body).map_err(|panic| {
                 let (message, backtrace) = (child::panic_text(&*panic), Backtrace::default());
+                let thread = std::thread::current().name().map(str::to_owned);
                 payload = Some(panic);
-                self.failure(&site, Reason::Panicked { message, location: None, backtrace }, Ran::Yes)
+                self.failure(&site, Reason::Panicked { message, location: None, thread, backtrace }, Ran::Yes)
             }),
         };
         site.trail.end(site.begin, result.as_ref().err());
@@ -377,7 +379,7 @@ impl Call {
         host.reaper.sweep();
         let mut options =
             Options { has_grace: !self.grace.is_zero(), watch_panics: true, is_measured, bounds: self.bounds };
-        let Verdict { outcome, stage, usage } = loop {
+        let Verdict { mut outcome, stage, usage, sample, threads } = loop {
             let worker = match start::fork::start(host, deadline, options, job) {
                 Ok(worker) => worker,
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
@@ -396,16 +398,22 @@ impl Call {
             }
         };
         let mut bounds = self.bounds;
-        if let Outcome::Crashed(crash) = &outcome {
+        if let Outcome::Crashed(crash) = &mut outcome {
             bounds = bounds.with_cpu_in_effect();
             if let Some(resource) = bounds.exhausted_by(crash, usage) {
                 let (reason, ran) = (Reason::OutOf(resource), ran_by(stage));
-                return Err(TimedOut::new(Facts { usage, stage, bounds, ..self.facts(site, reason, ran) }));
+                let backtrace = Backtrace::of_one(crash.on_body, None, std::mem::take(&mut crash.frames), site.view());
+                let facts = self.facts(site, reason, ran);
+                return Err(TimedOut::new(Facts { usage, stage, bounds, backtrace, ..facts }));
             }
         }
-        match reason(outcome, stage) {
+        let sample = sample.unwrap_or_default();
+        let doing = sample.doing;
+        match reason(outcome, stage, sample, site.view()) {
             None => Ok(usage),
-            Some((reason, ran)) => Err(TimedOut::new(Facts { usage, stage, ..self.facts(site, reason, ran) })),
+            Some((reason, ran)) => {
+                Err(TimedOut::new(Facts { usage, stage, doing, threads, ..self.facts(site, reason, ran) }))
+            }
         }
     }
 
@@ -433,6 +441,9 @@ impl Call {
             stage: None,
             usage: None,
             bounds: self.bounds,
+            backtrace: Backtrace::default(),
+            doing: Doing::default(),
+            threads: 0,
         }
     }
 }
@@ -446,6 +457,25 @@ struct Site {
     called_from: &'static Location<'static>,
     begin: Instant,
     trail: Trail,
+}
+
+impl Site {
+    fn view(&self) -> View {
+        View { function: self.function, file: self.called_from.file() }
+    }
+}
+
+/// Runs the body on a stack whose outer end is known, so that a trace does not go on into what the caller was doing.
+///
+/// Never merged into its caller: what is merged into *it* is the body, and is shown under the body's name.
+#[inline(never)]
+fn enter<R, F: FnOnce() -> R>(body: F) -> R {
+    let marker = 0;
+    unwind::begin_at(&marker);
+    let value = body();
+    // Something is left to do, so that the body's call cannot take the place of this one on the stack.
+    std::hint::black_box(&marker);
+    value
 }
 
 /// The path of the function that the closure type `F` stands in.
@@ -475,19 +505,23 @@ fn ran_by(stage: Option<Stage>) -> Ran {
 }
 
 /// What an outcome means to the user; `None` for a value.
-fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
-    let backtrace = Backtrace::default();
+fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) -> Option<(Reason, Ran)> {
     let ran = ran_by(stage);
     Some(match outcome {
         Outcome::Value => return None,
-        Outcome::Late | Outcome::HookHeld => (Reason::late(), ran),
+        Outcome::Late | Outcome::HookHeld => {
+            (Reason::Late { stuck_at: Backtrace::new(sample.stacks, sample.foreign, view) }, ran)
+        }
         Outcome::Cancelled => (Reason::Cancelled, ran),
         Outcome::Panicked(report) => {
-            let location = report.place.map(|(file, line, column)| Place::new(file, line, column));
-            (Reason::Panicked { message: report.message, location, backtrace }, Ran::Yes)
+            let PanicReport { message, place, thread, on_body, frames } = report;
+            let location = place.map(|(file, line, column)| Place::new(file, line, column));
+            let backtrace = Backtrace::of_one(on_body, thread.clone(), frames, view);
+            (Reason::Panicked { message, location, thread, backtrace }, Ran::Yes)
         }
         Outcome::Crashed(crash) => {
-            let Crash { signal, address, stack_overflow, .. } = crash;
+            let Crash { signal, address, stack_overflow, on_body, frames, .. } = crash;
+            let backtrace = Backtrace::of_one(on_body, None, frames, view);
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {

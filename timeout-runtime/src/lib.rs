@@ -149,7 +149,7 @@ pub use {
     limit::IntoLimit,
     portable_error::PortableError,
     remote::{RemoteError, io_error},
-    report::{Backtrace, Place, Usage},
+    report::{Backtrace, Frame, Place, Stack, Usage},
     resources::{Resource, Rlimit},
 };
 

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn crash(signal: i32) -> Crash {
-        Crash { signal, address: None, stack_overflow: false, alloc_failure: false, cpu_time_is_up: false }
+        Crash { signal, ..Crash::default() }
     }
 
     fn used(millis: u64) -> Option<Usage> {

@@ -35,7 +35,7 @@ enum Phase {
 
 /// Why a child is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Late,
     Cancelled,
 }
@@ -62,8 +62,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Wait for the next event, and no longer than until this moment.
     Wait { until: Option<Instant> },
-    /// Ask the tree to end, then wait.
-    Terminate { until: Option<Instant> },
+    /// Ask the tree to end, for this reason, then wait.
+    Terminate { cause: Cause, until: Option<Instant> },
     /// The call is over; the child, if it is not gone, is to be killed.
     End(Outcome),
 }
@@ -157,7 +157,7 @@ impl Supervisor {
             Status::Exited(_) if cut => Outcome::Lost("the child ended in the middle of sending it".into()),
             Status::Exited(code) => Outcome::Exited(code),
             Status::Unknown => match self.crashes.last() {
-                Some(crash) => Outcome::Crashed(*crash),
+                Some(crash) => Outcome::Crashed(crash.clone()),
                 None => {
                     Outcome::Lost("the child is gone, and the host let its exit status be taken or thrown away".into())
                 }
@@ -171,8 +171,8 @@ impl Supervisor {
         // std answers a stack overflow, which it tells from other faults, by aborting.
         let overflow = known.clone().find(|crash| crash.stack_overflow && signal == libc::SIGABRT);
         match overflow.or_else(|| known.find(|crash| crash.signal == signal)) {
-            Some(crash) => Crash { signal, ..*crash },
-            None => Crash { signal, address: None, stack_overflow: false, alloc_failure: false, cpu_time_is_up: false },
+            Some(crash) => Crash { signal, ..crash.clone() },
+            None => Crash { signal, ..Crash::default() },
         }
     }
 
@@ -182,7 +182,7 @@ impl Supervisor {
         }
         let until = Deadline::after(now, self.grace);
         self.phase = Phase::Terminating { cause, until };
-        Action::Terminate { until: until.instant() }
+        Action::Terminate { cause, until: until.instant() }
     }
 
     fn wait(&self) -> Action {

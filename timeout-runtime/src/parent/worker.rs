@@ -23,6 +23,7 @@ use crate::{
     wire::{
         frame::Token,
         stage::{Stage, StageCell},
+        trace::Sheets,
     },
 };
 
@@ -34,7 +35,16 @@ pub(crate) struct Worker {
     pipe: OwnedFd,
     token: Token,
     stage: Option<StageCell>,
+    origin: Origin,
     end: Option<End>,
+}
+
+/// What the process that forked a child was like, and has for it.
+pub(crate) struct Origin {
+    /// How many threads it had besides ours.
+    pub(crate) threads: usize,
+    /// Where the child answers when it is asked where it is.
+    pub(crate) sheets: &'static Sheets,
 }
 
 /// A child by descriptor, or by number where the kernel or a filter forbids descriptors.
@@ -58,11 +68,12 @@ impl Worker {
         flight: Option<Flight>,
         token: Token,
         stage: Option<StageCell>,
+        origin: Origin,
     ) -> Worker {
         // The number is not free before we reap, so the descriptor is of our child or, if somebody else has reaped it
         // already, there is none.
         let process = Process { pid, pidfd: pidfd::open(pid).ok() };
-        Worker { process, _flight: flight, pipe, token, stage, end: None }
+        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -79,6 +90,15 @@ impl Worker {
 
     pub(crate) fn token(&self) -> Token {
         self.token
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether the child lives, as far as is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.end.is_none() && matches!(pidfd::is_alive(self.process.whom()), Ok(true))
     }
 
     /// How far the child has come; `None` where that is not known.

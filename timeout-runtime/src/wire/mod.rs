@@ -5,4 +5,5 @@ pub(crate) mod codec;
 pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod stage;
+pub(crate) mod trace;
 pub(crate) mod value;
