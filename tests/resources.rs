@@ -81,7 +81,9 @@ fn what_is_reserved_for_the_hosts_threads_counts(start: Start) {
                 done.hear();
             });
         }
-        (0..4).for_each(|_| drop(ready.hear()));
+        for _ in 0..4 {
+            ready.hear();
+        }
         println!("{} KiB more than before", common::procs::status("VmSize") - mapped);
         check_eaters(start);
         (0..4).for_each(|_| done.tell(1));
