@@ -133,12 +133,13 @@ impl Call {
         self
     }
 
-    /// Lets the body take at most `bytes` of memory on top of what its caller has mapped at the call.
+    /// Lets the body take at most `bytes` of memory on top of what its caller has at the call.
     ///
     /// An allocation that fails for it ends the call with [`OutOf(Resource::Memory)`](crate::Reason::OutOf). What counts is
-    /// address space (`RLIMIT_AS`, getrlimit(2)), touched or not: the stacks of new threads count whole, and so do copies
-    /// made to send the value. Memory that the caller has freed but not given back to the kernel does not count; a body
-    /// may use that first. A limit that the host has itself is never loosened. Each process that the body starts may use
+    /// private writable memory, touched or not (`RLIMIT_DATA`, getrlimit(2), Linux 4.7): the stacks of new threads count
+    /// whole, and so do copies made to send the value. Not counted are shared mappings and those of files, and address
+    /// space that is only reserved: [`Rlimit::AddressSpace`] bounds everything. A body may first use what its caller has
+    /// freed and not given back to the kernel. A limit that the host has itself is never loosened. Each process that the body starts may use
     /// as much again: what was mapped at the call, and `bytes`.
     ///
     /// Rust code and C code that runs out of memory bit by bit are told as such. C code that asks for more at once than is

@@ -44,9 +44,10 @@ fn is_full(size: usize) -> bool {
     if !IS_BOUNDED.load(Ordering::Relaxed) {
         return false;
     }
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // Writable, as only that counts for every bound on memory.
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let room = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    let room = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
     if room == libc::MAP_FAILED {
         return true;
     }
