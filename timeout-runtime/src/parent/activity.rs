@@ -14,10 +14,10 @@ pub(crate) fn of(process: Pid, thread: Pid) -> Option<Activity> {
     activity(state, file("syscall").as_deref().unwrap_or_default())
 }
 
-/// Whether a thread can be expected to run a handler soon: it has a core or waits for one, and does not block the signal.
-pub(crate) fn is_about_to_run(process: Pid, thread: Pid, signal: i32) -> bool {
+/// Whether a thread that was sent a signal runs its handler, or will as soon as it gets a core.
+pub(crate) fn is_about_to_handle(process: Pid, thread: Pid, signal: i32) -> bool {
     let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
-    can_run(&status, signal)
+    can_handle(&status, signal)
 }
 
 /// The name of a thread.
@@ -108,13 +108,19 @@ syscalls! {
     x86_64 only: SYS_poll SYS_select SYS_open SYS_pause SYS_epoll_wait SYS_vfork
 }
 
-fn can_run(status: &str, signal: i32) -> bool {
+fn can_handle(status: &str, signal: i32) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
     let is_in = |name: &str| {
         let set = field(name).and_then(|set| u64::from_str_radix(set, 16).ok());
         set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
     };
-    field("State").is_some_and(|state| state.starts_with('R')) && !is_in("SigBlk") && is_in("SigCgt")
+    let state = field("State").and_then(|state| state.chars().next());
+    let can_go_on = match is_in("SigPnd") {
+        true => state == Some('R') && !is_in("SigBlk"),
+        // Taken: the handler blocks the signal itself. What it needs of the program may have to be read from a disk.
+        false => matches!(state, Some('R' | 'D')),
+    };
+    can_go_on && is_in("SigCgt")
 }
 
 #[cfg(test)]
@@ -157,15 +163,29 @@ mod tests {
     }
 
     #[test]
-    fn only_a_running_thread_that_takes_the_signal_is_waited_for() {
-        let status = |state: &str, blocked: &str, caught: &str| {
-            format!("Name:\tx\nState:\t{state}\nSigBlk:\t{blocked}\nSigIgn:\t0000000000000000\nSigCgt:\t{caught}\n")
+    fn only_a_thread_that_can_take_the_signal_is_waited_for() {
+        let status = |state: &str, pending: bool, blocked: bool, caught: bool| {
+            let set = |is_in: bool| if is_in { "0000000000400000" } else { "0000000000000000" };
+            let (pending, blocked, caught) = (set(pending), set(blocked), set(caught));
+            format!("Name:\tx\nState:\t{state} (x)\nSigPnd:\t{pending}\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\n")
         };
-        let (none, urg) = ("0000000000000000", "0000000000400000");
-        assert!(can_run(&status("R (running)", none, urg), libc::SIGURG));
-        assert!(!can_run(&status("S (sleeping)", none, urg), libc::SIGURG));
-        assert!(!can_run(&status("R (running)", urg, urg), libc::SIGURG));
-        assert!(!can_run(&status("R (running)", none, none), libc::SIGURG));
-        assert!(!can_run("", libc::SIGURG));
+        for (state, pending, blocked, caught, expected) in [
+            // It waits for a core.
+            ("R", true, false, true, true),
+            // It is in the handler, or there it waits for a page.
+            ("R", false, true, true, true),
+            ("D", false, true, true, true),
+            // The body blocks the signal, or has thrown the handler away.
+            ("R", true, true, true, false),
+            ("R", false, false, false, false),
+            // It is stuck in the kernel, stopped, or sleeps where no handler is run.
+            ("D", true, false, true, false),
+            ("T", true, false, true, false),
+            ("S", false, true, true, false),
+        ] {
+            let status = status(state, pending, blocked, caught);
+            assert_eq!(can_handle(&status, libc::SIGURG), expected, "{status}");
+        }
+        assert!(!can_handle("", libc::SIGURG));
     }
 }

@@ -97,7 +97,7 @@ fn wait(asked: &Asked<'_>, process: Pid, patience: Duration) {
             continue;
         }
         // A thread that blocks the signal, is stopped or stuck in the kernel will not answer.
-        let is_coming = |(process, thread): (Pid, Pid)| activity::is_about_to_run(process, thread, libc::SIGURG);
+        let is_coming = |(process, thread): (Pid, Pid)| activity::is_about_to_handle(process, thread, libc::SIGURG);
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
         let mut inner = tree::descendants(process).into_iter().map(|pid| (pid, pid));

@@ -89,6 +89,7 @@ impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let function = if f.alternate() { self.function().map(str::to_owned) } else { self.outer_function() };
         match (function, &self.module) {
+            (Some(function), _) if function.is_empty() => f.write_str("a closure")?,
             (Some(function), _) => f.write_str(&function)?,
             (None, Some(module)) => write!(f, "{}+{:#x}", module.name, module.offset)?,
             (None, None) => write!(f, "{:#x}", self.address)?,
@@ -129,7 +130,7 @@ pub(crate) fn resolve(
         let mut here = between_the_marks(here);
         if index > 0 {
             // It waits for the call before: what we need for that, down to the first function of ours, is no news.
-            let wait = here.iter().position(|frame| frame.function().is_some_and(is_ours));
+            let wait = here.iter().position(|frame| is_ours(&frame.symbol));
             here.drain(..wait.unwrap_or(0));
         }
         if is_body && index + 1 == stacks.len() {
@@ -137,7 +138,7 @@ pub(crate) fn resolve(
         }
         frames.extend(here);
     }
-    frames.retain(|frame| !frame.function().is_some_and(is_ours));
+    frames.retain(|frame| !is_ours(&frame.symbol));
     frames
 }
 
@@ -155,23 +156,44 @@ fn between_the_marks(mut frames: Vec<Frame>) -> Vec<Frame> {
     frames
 }
 
-/// The body may have been merged into the function of ours that calls it, whose name says nothing of it.
+/// Gives the outermost frames of the body its name, where they have none that says anything of it.
 fn name_the_entry(frames: &mut [Frame], view: &View) {
-    let is_shown = frames.iter().any(|frame| frame.outer_function().as_deref() == Some(view.function));
-    let Some(index) = frames.iter().position(|frame| frame.function().is_some_and(is_entry)) else { return };
-    let is_merged = index > 0 && frames[index - 1].address == frames[index].address;
-    if !is_shown && !is_merged {
-        frames[index].symbol = Symbol { function: Some(view.function.to_owned()), ..Symbol::default() };
-        frames[index].is_users = true;
+    let Some(entry) = frames.iter().position(|frame| is_entry(&frame.symbol)) else { return };
+    if frames.iter().any(|frame| frame.outer_function().as_deref() == Some(view.function)) {
+        return;
+    }
+    let name = |frame: &mut Frame| {
+        frame.symbol.function = Some(view.function.to_owned());
+        frame.is_users = true;
+    };
+    let (inner, frames) = frames.split_at_mut(entry);
+    match inner.last_mut() {
+        // With line tables alone, a closure has no path.
+        Some(body) if body.outer_function().is_some_and(|function| function.is_empty()) => name(body),
+        Some(body) if body.address == frames[0].address => {}
+        // The body was merged into the function of ours that calls it.
+        _ => {
+            frames[0].symbol = Symbol::default();
+            name(&mut frames[0]);
+        }
     }
 }
 
-fn is_entry(function: &str) -> bool {
-    function.strip_prefix("timeout_runtime::call::enter").is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+fn is_entry(symbol: &Symbol) -> bool {
+    let function = symbol.function.as_deref().unwrap_or_default();
+    let function = function.strip_prefix("timeout_runtime::call::").unwrap_or(function);
+    is_ours(symbol)
+        && function
+            .strip_prefix("enter")
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
-fn is_ours(function: &str) -> bool {
-    owner(function).starts_with("timeout_runtime::")
+/// Whether a function is one of this library. With line tables alone its path is not known, but its file.
+fn is_ours(symbol: &Symbol) -> bool {
+    const FILE: &str = file!();
+    let folder = FILE.strip_suffix("report/frame.rs").unwrap_or(FILE);
+    symbol.function.as_deref().is_some_and(|function| owner(function).starts_with("timeout_runtime::"))
+        || symbol.file.as_deref().is_some_and(|file| file.contains(folder))
 }
 
 fn is_users(symbol: &Symbol, module: Option<&Module>) -> bool {
@@ -207,6 +229,7 @@ fn is_users(symbol: &Symbol, module: Option<&Module>) -> bool {
         return false;
     }
     match &symbol.function {
+        Some(_) if is_ours(symbol) => false,
         Some(function) => !CRATES.iter().any(|name| owner(function).starts_with(name)),
         // Nothing is known, so that nothing speaks against it.
         None => module.is_some(),
@@ -285,6 +308,7 @@ mod tests {
         let shown = |function, file| frame(function, file, "app").to_string();
         assert_eq!(shown("app::{{closure}}::sieve::{closure#0}", "src/main.rs"), "app::sieve at src/main.rs:14");
         assert_eq!(shown("app::sieve", ""), "app::sieve");
+        assert_eq!(shown("{closure#0}", "src/main.rs"), "a closure at src/main.rs:14");
         assert_eq!(shown("", ""), "app+0x1a2b");
         assert_eq!(frame("", "", "").to_string(), "0x551234");
         let listed = format!("{:#}", frame("app::sieve::{{closure}}", "src/main.rs", "app"));
@@ -311,6 +335,12 @@ mod tests {
         merged[0].address = 1;
         name_the_entry(&mut merged, &view);
         assert_eq!(merged[1].function(), Some("app::f"));
+        let here = file!();
+        let mut bare =
+            [frame("{closure#0}", "src/main.rs", "app"), frame("enter<(), app::f::{closure_env#0}>", here, "app")];
+        bare[0].address = 1;
+        name_the_entry(&mut bare, &view);
+        assert_eq!(bare[0].to_string(), "app::f at src/main.rs:14");
         let mut shown = [frame("app::f::{{closure}}", "", "app"), frame("timeout_runtime::call::enter", "", "app")];
         shown[0].address = 1;
         name_the_entry(&mut shown, &view);
