@@ -88,7 +88,7 @@ fn check_reasons(told: &Told) {
         ("read", "(in read(fd "),
         ("abort", "crashed: SIGABRT in "),
         ("overflow", "overflowed its stack ("),
-        ("memory", "ran out of memory in "),
+        ("memory", "ran out of memory (its peak was "),
         ("panic", "panicked at tests/consumers/traced/src/main.rs:96:5: index out of bounds: the len is 3"),
         ("panic of an inner failure", "panicked at tests/consumers/traced/src/main.rs:"),
     ] {

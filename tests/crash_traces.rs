@@ -104,7 +104,7 @@ fn a_failed_allocation_is_told_from_an_abort(start: Start) {
     let error = assert_fails!(result, Reason::OutOf(Resource::Memory), Ran::Maybe);
     assert!(printed.contains("memory allocation of 70368744177664 bytes failed"), "{printed:?}");
     assert_shows(&error, "ask_for_too_much");
-    let expected = "ran out of memory in crash_traces::ask_for_too_much at tests/crash_traces.rs:";
+    let expected = "; it was in crash_traces::ask_for_too_much at tests/crash_traces.rs:";
     assert!(error.to_string().contains(expected), "{error}");
 
     // With the address space used up, where nothing more can be had for the report.

@@ -214,7 +214,7 @@ fn check_burning(start: Start) {
         println!("{used:?} of {limit:?}, after {:?}", begin.elapsed());
         assert!(used + Duration::from_millis(1) >= limit && used < limit + TICKS, "{used:?} of {limit:?}");
         assert!(begin.elapsed() >= limit, "no thread uses more time than there is");
-        assert!(error.to_string().ends_with(&format!("used up its {} ms of CPU time", limit.as_millis())), "{error}");
+        assert!(error.to_string().contains(&format!("used up its {} ms of CPU time", limit.as_millis())), "{error}");
     }
     assert_eq!(start.call(LONG).cpu(LONG).run(|| burn(Duration::from_millis(50))).unwrap(), 1);
 }
@@ -278,8 +278,8 @@ fn a_body_deaf_to_sigxcpu_is_killed(start: Start) {
     };
     let error = assert_out_of!(Cpu, start.call(LONG).cpu(0.1).run(body), Ran::Maybe);
     let used = error.usage().unwrap().cpu();
-    // The kernel counts ticks for that, which is some percent off either way.
-    assert!(used > Duration::from_millis(1600) && used < Duration::from_millis(2400), "{used:?}");
+    // The kernel counts ticks for that, which is some percent off either way, and more on a machine that has no time.
+    assert!(used > Duration::from_millis(1200) && used < Duration::from_millis(2400), "{used:?}");
 }
 
 fn what_a_body_starts_is_bound_too(start: Start) {
@@ -331,7 +331,7 @@ fn the_hosts_own_limits_are_not_loosened(start: Start) {
     let error = assert_out_of!(Cpu, start.call(LONG).cpu(40).run(burn_on), Ran::Maybe);
     let used = error.usage().unwrap().cpu();
     assert!(used < Duration::from_secs(3), "{used:?}");
-    assert!(error.to_string().ends_with(" s of CPU time") && !error.to_string().contains("40"), "{error}");
+    assert!(error.to_string().contains(" s of CPU time") && !error.to_string().contains("40"), "{error}");
     raw::set_soft_limit(libc::RLIMIT_CPU, before);
 
     let before = raw::set_soft_limit(libc::RLIMIT_NOFILE, 100);
@@ -375,7 +375,7 @@ fn every_resource_is_bound_soft_and_hard(start: Start) {
     let limit = start.call(LONG).rlimit(Rlimit::CpuTime, 7).run(|| raw::limit(libc::RLIMIT_CPU)).unwrap();
     assert_eq!(limit, (7, 8));
     let error = assert_out_of!(Cpu, start.call(LONG).rlimit(Rlimit::CpuTime, 1).run(burn_on), Ran::Maybe);
-    assert!(error.to_string().ends_with("used up its 1 s of CPU time"), "{error}");
+    assert!(error.to_string().contains("used up its 1 s of CPU time; it was in "), "{error}");
 }
 
 fn a_file_that_grows_too_large_is_a_crash_by_its_signal(start: Start) {
@@ -531,7 +531,7 @@ fn the_attribute_sets_bounds(_: Start) {
     }
     for way in &ways[..2] {
         let error = assert_out_of!(Cpu, way(0), Ran::Maybe);
-        assert!(error.to_string().ends_with("used up its 700 ms of CPU time"), "{error}");
+        assert!(error.to_string().contains("used up its 700 ms of CPU time; it was in "), "{error}");
     }
 }
 

@@ -1,10 +1,15 @@
 //! What a failure shows of where it happened.
 
-use timeout_runtime::{Backtrace, TimedOut};
+use timeout_runtime::{Backtrace, Reason, TimedOut};
 
 /// The backtrace of any failure that has one.
 pub(crate) fn backtrace(error: &TimedOut) -> &Backtrace {
-    error.backtrace().unwrap_or_else(|| panic!("no backtrace in {error:?}"))
+    match error.reason() {
+        Reason::Late { stuck_at: backtrace, .. }
+        | Reason::Panicked { backtrace, .. }
+        | Reason::Crashed { backtrace, .. } => backtrace,
+        _ => error.backtrace().unwrap_or_else(|| panic!("no backtrace in {error:?}")),
+    }
 }
 
 /// The functions of the thread in question, the innermost first.

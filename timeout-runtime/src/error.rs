@@ -243,7 +243,10 @@ impl fmt::Display for TimedOut {
                     (_, Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
                     _ => write!(f, "crashed: {name}"),
                 }?;
-                write_place(f, backtrace)
+                match backtrace.place() {
+                    Some(place) => write!(f, " in {place}"),
+                    None => Ok(()),
+                }
             }
             Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
             Reason::OutOf(resource) => self.0.write_out_of(f, *resource),
@@ -260,13 +263,6 @@ impl fmt::Display for TimedOut {
     }
 }
 
-fn write_place(f: &mut fmt::Formatter<'_>, backtrace: &Backtrace) -> fmt::Result {
-    match backtrace.place() {
-        Some(place) => write!(f, " in {place}"),
-        None => Ok(()),
-    }
-}
-
 impl Facts {
     /// What ran out, where, and how much of it there was.
     fn write_out_of(&self, f: &mut fmt::Formatter<'_>, resource: Resource) -> fmt::Result {
@@ -276,7 +272,6 @@ impl Facts {
             (Resource::Cpu, None) => f.write_str("used up its CPU time"),
             (Resource::Memory, _) => f.write_str("ran out of memory"),
         }?;
-        write_place(f, backtrace)?;
         match (resource, bounds.memory, usage) {
             (Resource::Memory, Some(0), _) => f.write_str(": it may use none"),
             (Resource::Memory, Some(bytes), None) => write!(f, ": it may use {}", Bytes(bytes)),
@@ -285,6 +280,10 @@ impl Facts {
             }
             (Resource::Memory, None, Some(usage)) => write!(f, " (its peak was {})", Bytes(usage.peak_memory())),
             _ => Ok(()),
+        }?;
+        match backtrace.place() {
+            Some(place) => write!(f, "; it was in {place}"),
+            None => Ok(()),
         }
     }
 
