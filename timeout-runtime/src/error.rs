@@ -521,6 +521,39 @@ mod tests {
     }
 
     #[test]
+    fn a_late_body_is_told_by_what_it_did_also_without_a_trace() {
+        let futex = "waiting for a lock or for another thread";
+        let cure = "; the process had 8 threads when it forked, and a lock that another of them held is never released \
+                    in the child: make the call before starting threads, or take no lock in the body that they take";
+        for (activity, threads, expected) in [
+            (Activity::Running, 8, "running, 1.98 s of CPU".to_owned()),
+            (Activity::Sleeping, 8, "sleeping".into()),
+            (Activity::Syscall { name: "read", fd: Some(3) }, 8, "in read(fd 3)".into()),
+            (Activity::Stopped, 8, "stopped".into()),
+            (Activity::Futex, 1, futex.into()),
+            (Activity::Futex, 8, format!("{futex}{cure}")),
+        ] {
+            let mut error = of(Reason::late());
+            error.0.doing = Doing { activity: Some(activity), cpu: Some(Duration::from_millis(1984)) };
+            error.0.threads = threads;
+            assert_eq!(error.to_string(), format!("`app::f` did not return within 1.5 s: it was {expected}"));
+            error.0.ran = Ran::No;
+            assert_eq!(error.to_string(), "`app::f` did not return within 1.5 s: it had not begun");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_another_thread_names_it() {
+        let view = crate::report::View { function: "app::f", file: "src/a.rs" };
+        for (on_body, expected) in [(true, "`app::f` panicked: no"), (false, "`app::f` panicked on thread `bee`: no")] {
+            let thread = Some(String::from("bee"));
+            let backtrace = Backtrace::of_one(on_body, thread.clone(), vec![1], view);
+            let error = of(Reason::Panicked { message: "no".into(), location: None, thread, backtrace });
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
     fn a_long_message_is_cut_in_the_line_and_kept_in_the_reason() {
         let long = "ž".repeat(10_000);
         let error = of(Reason::Lost { why: long.clone() });
