@@ -91,10 +91,10 @@ fn what_is_reserved_for_the_hosts_threads_counts(start: Start) {
 }
 
 fn check_eaters(start: Start) {
-    // What is resident of the caller, and what the kernel counts late.
-    let own = (common::procs::status("VmRSS") << 10) + 8 * MIB;
     for (name, eat) in EATERS {
         println!("{name}");
+        // What is resident of the caller, which keeps what it reads to name places, and what the kernel counts late.
+        let own = (common::procs::status("VmRSS") << 10) + 8 * MIB;
         let begin = Instant::now();
         let error = assert_out_of!(Memory, start.call(LONG).memory(96 * MIB).run(eat), Ran::Maybe);
         assert!(begin.elapsed() < SOON, "{name}: told after {:?}", begin.elapsed());
