@@ -6,7 +6,12 @@ use nix::unistd::{Pid, getpid};
 
 use super::{flights::Flights, reaper::Reaper, stdio::Streams};
 use crate::{
-    sys::{futex::Gate, leaked::Leaked},
+    sys::{
+        futex::Gate,
+        leaked::Leaked,
+        process::{self, AloneFlag},
+        thread,
+    },
     wire::{stage::Stages, trace::Sheets},
 };
 
@@ -26,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) sheets: Sheets,
     pub(crate) reaper: Reaper,
     pub(crate) streams: Streams,
+    alone: AloneFlag,
 }
 
 static HOST: Leaked<Host> = Leaked::new();
@@ -47,9 +53,18 @@ impl Host {
                     sheets: Sheets::new(),
                     reaper: Reaper::new(stages),
                     streams: Streams::default(),
+                    alone: AloneFlag::find(),
                 }
             },
         )
+    }
+
+    /// How many threads this process has besides ours, which hold no lock that a child could need.
+    pub(crate) fn threads(&self) -> usize {
+        if self.alone.is_set() {
+            return 1;
+        }
+        process::thread_count().saturating_sub(thread::count() + self.reaper.threads()).max(1)
     }
 
     /// Starts a forked child without any of it.

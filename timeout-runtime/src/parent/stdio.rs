@@ -17,11 +17,7 @@ use std::{
 
 use crate::{
     deadline::Deadline,
-    sys::{
-        process::{self, AloneFlag},
-        stdio::Keeper,
-        stdout,
-    },
+    sys::{process, stdio::Keeper, stdout},
 };
 
 /// The longest wait for the locks. Only where threads print without a pause does it take more than some microseconds.
@@ -34,7 +30,6 @@ const FOR_GOOD: Duration = Duration::from_secs(1);
 pub(crate) struct Streams {
     out: Keeper,
     err: Keeper,
-    alone: AloneFlag,
     /// No lock of theirs is held by a thread that a fork of the host's own left behind: this process is no copy, or the
     /// locks have been had once.
     are_sound: AtomicBool,
@@ -58,7 +53,6 @@ impl Default for Streams {
         Streams {
             out: Keeper::of_stdout(),
             err: Keeper::of_stderr(),
-            alone: AloneFlag::find(),
             are_sound: AtomicBool::new(!process::is_copy()),
             taken_since: Mutex::new(None),
         }
@@ -66,10 +60,9 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Flushes stdout and has the locks held if there are threads besides `ours` of the runtime.
-    pub(crate) fn hold(&'static self, ours: usize, deadline: Deadline) -> Stdio {
-        let is_alone = || self.alone.is_set() || process::thread_count() <= 1 + ours;
-        if self.are_sound.load(Ordering::Relaxed) && is_alone() {
+    /// Flushes stdout and, if the host has several `threads`, has the locks held.
+    pub(crate) fn hold(&'static self, threads: usize, deadline: Deadline) -> Stdio {
+        if threads <= 1 && self.are_sound.load(Ordering::Relaxed) {
             stdout::flush();
             return Stdio::Alone;
         }

@@ -19,7 +19,7 @@ use crate::{
         stdio::Stdio,
         worker::{Origin, Worker},
     },
-    sys::{pipe, process, signal, thread},
+    sys::{pipe, process, signal},
     wire::frame::Token,
 };
 
@@ -37,8 +37,8 @@ pub(crate) fn start(
     let (read, write) = pipe::pipe().map_err(|errno| NoChild::failed("pipe", errno))?;
     let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
-    let threads = process::thread_count().saturating_sub(thread::count());
-    let stdio = host.streams.hold(host.reaper.threads(), deadline);
+    let threads = host.threads();
+    let stdio = host.streams.hold(threads, deadline);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
     let mut ours = Some((write, stage));

@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use timeout_runtime::{Reason, TimedOut, timeout};
+use timeout_runtime::{TimedOut, timeout};
 
 #[inline(never)]
 fn sieve() -> u64 {
@@ -109,12 +109,7 @@ fn panic_elsewhere() {
 
 fn tell(name: &str, result: Result<(), TimedOut>) {
     let error = result.expect_err("none of these can return");
-    let backtrace = match error.reason() {
-        Reason::Late { stuck_at: backtrace, .. }
-        | Reason::Panicked { backtrace, .. }
-        | Reason::Crashed { backtrace, .. } => backtrace.to_string().replace('\n', " "),
-        _ => String::new(),
-    };
+    let backtrace = error.backtrace().map(|backtrace| backtrace.to_string().replace('\n', " ")).unwrap_or_default();
     println!("{name}: {error} | {backtrace}");
 }
 
