@@ -6,6 +6,7 @@ use std::{
     any::type_name,
     convert::Infallible,
     panic::{AssertUnwindSafe, Location, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use crate::{
         supervise::{Outcome, Supervisor},
     },
     report::{Backtrace, Place},
-    start::{self, Job, NoChild},
+    start::{self, Job, NoChild, forkserver::Order},
     sys::crash::Crash,
     wire::{
         stage::Stage,
@@ -81,6 +82,18 @@ pub struct Call {
     grace: Duration,
     resume_panics: bool,
     cancel: Option<Cancel>,
+    route: Route,
+}
+
+/// Where the body of a call runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// In a copy of this process.
+    Fork,
+    /// In a worker of the fork server. The clock started when its arguments were packed.
+    Server { order: Arc<Order>, site: Site },
+    /// Here and now: this process is the worker.
+    Here,
 }
 
 impl Call {
@@ -92,7 +105,13 @@ impl Call {
     /// When `limit` is negative or not a number.
     #[track_caller]
     pub fn new(limit: impl IntoLimit) -> Call {
-        Call { limit: limit.into_limit(), grace: Duration::ZERO, resume_panics: false, cancel: None }
+        Call {
+            limit: limit.into_limit(),
+            grace: Duration::ZERO,
+            resume_panics: false,
+            cancel: None,
+            route: Route::Fork,
+        }
     }
 
     /// At the limit, asks the body and everything it started to end (`SIGTERM`), and kills only after `grace`.
@@ -167,7 +186,19 @@ impl Call {
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
-        let site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
+        let mut site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
+        match &self.route {
+            Route::Fork => {}
+            Route::Server { site: outer, .. } => site = *outer,
+            Route::Here => {
+                // It never returns: a worker that has delivered its value ends.
+                if let Some(outbox) = Outbox::current() {
+                    outbox.enter(Stage::Body);
+                    deliver(body(), outbox);
+                }
+                return Err(self.failure(&site, Reason::late(), Ran::Yes));
+            }
+        }
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
         let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
@@ -204,8 +235,15 @@ impl Call {
         host.reaper.sweep();
         let mut options = Options { has_grace: !self.grace.is_zero(), watch_panics: true };
         let Verdict { outcome, stage, usage } = loop {
-            let worker = match start::fork::start(host, deadline, options, job) {
+            let started = match &self.route {
+                Route::Server { order, .. } => {
+                    start::forkserver::start(host, deadline, options, order, self.cancel.as_ref())
+                }
+                Route::Fork | Route::Here => start::fork::start(host, deadline, options, job),
+            };
+            let worker = match started {
                 Ok(worker) => worker,
+                Err(NoChild::Cancelled) => return failure(Reason::Cancelled, Ran::No),
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
@@ -226,6 +264,11 @@ impl Call {
         }
     }
 
+    /// The same call, its body in a worker of the fork server.
+    pub(crate) fn by(self, route: Route) -> Call {
+        Call { route, ..self }
+    }
+
     fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
         TimedOut::new(self.facts(site, reason, ran))
     }
@@ -241,14 +284,15 @@ impl Call {
 const HOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where and when a call was made.
-struct Site {
-    function: &'static str,
-    called_from: &'static Location<'static>,
-    begin: Instant,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    pub(crate) function: &'static str,
+    pub(crate) called_from: &'static Location<'static>,
+    pub(crate) begin: Instant,
 }
 
 /// The path of the function that the closure type `F` stands in.
-fn function_of<F>() -> &'static str {
+pub(crate) fn function_of<F>() -> &'static str {
     let mut path = type_name::<F>();
     while let Some(outer) = path.strip_suffix("::{{closure}}") {
         path = outer;

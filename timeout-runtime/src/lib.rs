@@ -59,11 +59,15 @@ mod error;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 #[cfg(target_os = "linux")]
+pub mod forkserver;
+#[cfg(target_os = "linux")]
 mod limit;
 #[cfg(target_os = "linux")]
 mod parent;
 #[cfg(target_os = "linux")]
 mod report;
+#[cfg(target_os = "linux")]
+mod served;
 #[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
@@ -88,6 +92,7 @@ pub use timeout_macro::timeout;
 #[doc(hidden)]
 #[cfg(target_os = "linux")]
 pub mod __private {
+    pub use crate::served::{Mut, Ref, Val, serve};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 
     /// Gives the value of a test's body, or fails the test with the body's own message.

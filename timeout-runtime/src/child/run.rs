@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{errno::Errno, sys::signal::SigSet, unistd::Pid};
+use serde::{Deserialize, Serialize};
 
 use super::{
     outbox::{self, Outbox},
@@ -41,7 +42,7 @@ pub(crate) struct Legacy {
 }
 
 /// What a child does only in some calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Options {
     /// The host will ask before it kills.
     pub(crate) has_grace: bool,
@@ -84,6 +85,11 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     }
     // 9. The body runs with the signals that its caller had.
     signal::set_mask(&mask);
+    do_job(outbox, job)
+}
+
+/// Does the job and tells what became of it.
+pub(super) fn do_job(outbox: &Outbox, job: &mut dyn FnMut(&Outbox)) -> ! {
     let payload = match catch_unwind(AssertUnwindSafe(|| job(outbox))) {
         Ok(()) => process::exit_now(0),
         Err(payload) => payload,
@@ -91,7 +97,7 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     outbox.end_with_panic(&panic::report(&*payload))
 }
 
-fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {
+pub(super) fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {
     let report = SetupReport { step: step.into(), errno: errno as i32 };
     outbox.end_with(Kind::NotStarted, &codec::encode(&report).unwrap_or_default())
 }

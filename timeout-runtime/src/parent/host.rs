@@ -2,7 +2,7 @@
 
 use nix::unistd::{Pid, getpid};
 
-use super::{flights::Flights, reaper::Reaper, stdio::Streams};
+use super::{flights::Flights, reaper::Reaper, stdio::Streams, zygote::Zygotes};
 use crate::{
     sys::{futex::Gate, leaked::Leaked},
     wire::stage::Stages,
@@ -18,6 +18,7 @@ pub(crate) struct Host {
     pub(crate) stages: Stages,
     pub(crate) reaper: Reaper,
     pub(crate) streams: Streams,
+    pub(crate) zygotes: Zygotes,
 }
 
 static HOST: Leaked<Host> = Leaked::new();
@@ -37,6 +38,7 @@ impl Host {
                     stages,
                     reaper: Reaper::new(stages),
                     streams: Streams::default(),
+                    zygotes: Zygotes::default(),
                 }
             },
         )

@@ -8,3 +8,4 @@ pub(crate) mod stdio;
 pub(crate) mod supervise;
 pub(crate) mod tree;
 pub(crate) mod worker;
+pub(crate) mod zygote;

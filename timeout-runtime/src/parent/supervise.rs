@@ -156,6 +156,7 @@ impl Supervisor {
             Status::Signaled(signal) => Outcome::Crashed(self.crash_by(signal)),
             Status::Exited(_) if cut => Outcome::Lost("the child ended in the middle of sending it".into()),
             Status::Exited(code) => Outcome::Exited(code),
+            Status::Orphaned => Outcome::Lost("the fork server was killed, and the child with it".into()),
             Status::Unknown => match self.crashes.last() {
                 Some(crash) => Outcome::Crashed(*crash),
                 None => {

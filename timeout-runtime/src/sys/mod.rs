@@ -6,11 +6,14 @@
 
 pub(crate) mod bare;
 pub(crate) mod crash;
+pub(crate) mod environment;
 pub(crate) mod epoll;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod fd;
+pub(crate) mod fdpass;
 pub(crate) mod futex;
+pub(crate) mod image;
 pub(crate) mod leaked;
 pub(crate) mod lifeline;
 pub(crate) mod pidfd;
@@ -20,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod shared;
 pub(crate) mod signal;
+pub(crate) mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod stdout;
 pub(crate) mod terminate;
