@@ -4,14 +4,20 @@
 
 use std::{thread, time::Instant};
 
-use timeout_runtime::{Call, Cancel, Reason, TimedOut};
+use timeout_runtime::{Cancel, Reason, TimedOut, timeout};
 
 const PRODUCT: u64 = 995_000_029 * 1_005_000_047;
 
+/// Looks for a factor in the order given. The token is an argument, as the call is made with it.
+#[timeout(60, cancel = token)]
+fn search(mut candidates: impl Iterator<Item = u64>, token: &Cancel) -> Option<u64> {
+    candidates.find(|factor| PRODUCT.is_multiple_of(*factor))
+}
+
 /// Searches and, when the search is over, ends every call made with the same token.
-fn race(name: &str, search: impl FnOnce() -> Option<u64>, token: &Cancel) -> Result<Option<u64>, TimedOut> {
+fn race(name: &str, candidates: impl Iterator<Item = u64>, token: &Cancel) -> Result<Option<u64>, TimedOut> {
     let begin = Instant::now();
-    let result = Call::new(60).cancel(token).run(search);
+    let result = search(candidates, token);
     let elapsed = begin.elapsed().as_millis();
     match &result {
         Ok(factor) => println!("{name}  {elapsed:4} ms  {factor:?}"),
@@ -20,19 +26,11 @@ fn race(name: &str, search: impl FnOnce() -> Option<u64>, token: &Cancel) -> Res
     result.inspect(|_| token.cancel())
 }
 
-fn upwards() -> Option<u64> {
-    (2..=PRODUCT.isqrt()).find(|factor| PRODUCT.is_multiple_of(*factor))
-}
-
-fn downwards() -> Option<u64> {
-    (2..=PRODUCT.isqrt()).rev().find(|factor| PRODUCT.is_multiple_of(*factor))
-}
-
 fn main() {
     let token = Cancel::new();
     let (up, down) = thread::scope(|scope| {
-        let up = scope.spawn(|| race("upwards  ", upwards, &token));
-        let down = race("downwards", downwards, &token);
+        let up = scope.spawn(|| race("upwards  ", 2..=PRODUCT.isqrt(), &token));
+        let down = race("downwards", (2..=PRODUCT.isqrt()).rev(), &token);
         (up.join().expect("the other thread"), down)
     });
     assert_eq!(down.expect("the shorter way"), Some(995_000_029));

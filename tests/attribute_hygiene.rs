@@ -104,6 +104,55 @@ pub mod every_form {
         Ok(number)
     }
 
+    /// Fails with an error that has no serde.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20)]
+    pub fn io(text: &str, calls: &mut u32) -> std::io::Result<u32> {
+        *calls += 1;
+        text.parse().map_err(std::io::Error::other)
+    }
+
+    /// Fails with whatever comes, and with the call.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20, flatten)]
+    pub fn flat(text: &str) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(text.parse::<u32>()?)
+    }
+
+    /// An error that becomes another one on its way.
+    #[derive(Debug)]
+    pub struct Told(String);
+
+    impl std::fmt::Display for Told {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    impl std::error::Error for Told {}
+
+    impl From<timeout_runtime::RemoteError> for Told {
+        fn from(error: timeout_runtime::RemoteError) -> Self {
+            Self(error.to_string())
+        }
+    }
+
+    /// Fails with a text.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20, error = text)]
+    pub fn told(text: &str) -> Result<u32, Told> {
+        text.parse().map_err(|_| Told("no number".to_owned()))
+    }
+
     /// Borrows nothing it does not give back.
     #[timeout(20)]
     pub fn cow<'a>(text: &'a str, _other: &str) -> Cow<'a, str> {
@@ -245,6 +294,17 @@ mod shadows {
     }
 
     #[rt::timeout(20)]
+    pub(super) fn io(code: i32) -> ::std::io::Result<u8> {
+        ::core::result::Result::Err(::std::io::Error::from_raw_os_error(code))
+    }
+
+    #[rt::timeout(20, flatten)]
+    pub(super) fn flat(calls: &mut u8) -> ::std::io::Result<u8> {
+        *calls += 1;
+        ::core::result::Result::Ok(*calls)
+    }
+
+    #[rt::timeout(20)]
     #[test]
     fn a_test() {}
 
@@ -266,6 +326,7 @@ mod from_a_macro {
     }
 
     function!(by_macro, 20s, 1, list => &mut Vec<u8>, usize, { list.len() });
+    function!(io_by_macro, 20s, 1, path => &str, std::io::Result<u64>, { Ok(std::fs::metadata(path)?.len()) });
     function!(#[inline] at_run_time, 2 * u64::from(10_u8), 250ms, [first, ..] => [u8; 2], Vec<u8>, { vec![first] });
 }
 
@@ -286,6 +347,13 @@ fn the_strict_crate_also_runs() {
     assert_eq!(every_form::patterns((60, 1), [4, 0, 0], "x".to_owned()).ok().as_deref(), Some("xA"));
     assert_eq!(every_form::early("12").ok(), Some(Ok(12)));
     assert_eq!(every_form::early("").ok(), Some(Ok(0)));
+    let mut calls = 0;
+    assert_eq!(every_form::io("12", &mut calls).ok().and_then(Result::ok), Some(12));
+    assert!(every_form::io("x", &mut calls).ok().is_some_and(|result| result.is_err()));
+    assert_eq!(calls, 2);
+    assert_eq!(every_form::flat("12").ok(), Some(12));
+    assert!(every_form::flat("x").is_err_and(|error| error.to_string().contains("invalid digit")));
+    assert!(every_form::told("x").is_ok_and(|result| result.is_err_and(|error| error.to_string() == "no number")));
     assert_eq!(every_form::cow("text", "").ok().as_deref(), Some("text"));
     assert_eq!(every_form::generic::<_, 2>(&1, [2, 3]).ok(), Some(vec![1, 1, 2, 3]));
     let mut counter = Counter::new(Duration::from_secs(20));
@@ -301,7 +369,11 @@ fn the_strict_crate_also_runs() {
     assert_eq!((a, b), (2, 1));
     assert_eq!(shadows::uses_our_names(20, 5).ok(), Some(5));
 
+    assert_eq!(shadows::io(2).ok().and_then(|result| result.err()?.raw_os_error()), Some(2));
+    assert_eq!(shadows::flat(&mut 1).ok(), Some(2));
+
     assert_eq!(from_a_macro::by_macro(&mut vec![5]).ok(), Some(1));
+    assert!(from_a_macro::io_by_macro("/no/such/file").ok().is_some_and(|result| result.is_err()));
     assert_eq!(from_a_macro::at_run_time([1, 2]).ok(), Some(vec![1]));
 
     assert!(every_form::exits().is_err());

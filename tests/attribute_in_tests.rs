@@ -134,6 +134,18 @@ mod failing {
         if is_asked_to_fail() { Err("the words of the body".to_owned()) } else { Ok(()) }
     }
 
+    #[test]
+    #[timeout(60, flatten)]
+    fn panics_flattened_with_test_above() -> Result<(), Box<dyn std::error::Error>> {
+        if is_asked_to_fail() { panic!("the words of the body") } else { Ok(()) }
+    }
+
+    #[timeout(60, flatten)]
+    #[test]
+    fn error_flattened_with_test_below() -> std::io::Result<()> {
+        if is_asked_to_fail() { Err(std::io::Error::other("the words of the body")) } else { Ok(()) }
+    }
+
     #[tokio::test]
     #[timeout(60)]
     async fn panics_with_tokio_above() {
@@ -188,6 +200,8 @@ fn a_failing_test_says_why() {
         ("panics_with_test_below", "the words of the body"),
         ("error_with_test_above", "the words of the body"),
         ("error_with_test_below", "the words of the body"),
+        ("panics_flattened_with_test_above", "the words of the body"),
+        ("error_flattened_with_test_below", "the words of the body"),
         ("panics_with_tokio_above", "the words of the body"),
         ("panics_with_tokio_below", "the words of the body"),
         ("late_with_test_above", "did not return within"),

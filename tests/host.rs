@@ -14,17 +14,18 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, Mark, SOON, Start, endings, procs, raw, scenario};
+use common::{LONG, Mark, SOON, Start, endings, oracle::Snapshot, procs, raw, scenario};
 use nix::{
     errno::Errno,
     libc,
     sys::{
-        signal::{SigSet, Signal, kill},
+        signal::{SigSet, Signal, kill, killpg},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::getpid,
+    unistd::{Pid, getpgrp, getpid},
 };
 use timeout_runtime::Reason;
+use tokio::runtime::Builder;
 
 common::scenarios![
     a_host_that_ignores_sigchld_is_told_the_truth,
@@ -33,6 +34,7 @@ common::scenarios![
     the_hosts_own_children_keep_their_statuses,
     a_signal_to_the_child_is_not_seen_by_the_host,
     a_signal_from_the_first_moment_is_not_seen_by_the_host,
+    a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host,
     handlers_of_the_host_are_not_in_the_child,
     ignored_signals_stay_ignored_in_the_child,
     the_body_has_the_signal_mask_of_its_caller,
@@ -201,6 +203,69 @@ fn a_signal_from_the_first_moment_is_not_seen_by_the_host(start: Start) {
     hooks.remove();
 }
 
+/// Makes calls whose groups are sent SIGTERM, from inside and from here, in a host that has a stream of that signal.
+async fn terminate_groups_beside_a_stream(start: Start) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminations = signal(SignalKind::terminate()).unwrap();
+    let mut fences = signal(SignalKind::user_defined1()).unwrap();
+    let running = Mark::new();
+    for from_inside in [true, false].repeat(10) {
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                let group = Pid::from_raw(running.hear() as i32);
+                if !from_inside {
+                    killpg(group, Signal::SIGTERM).unwrap();
+                }
+            });
+            start.call(LONG).run(|| {
+                running.tell(process::id().into());
+                if from_inside {
+                    killpg(getpgrp(), Signal::SIGTERM).unwrap();
+                }
+                raw::pause()
+            })
+        });
+        // It has the default effect, and not that of tokio's handler.
+        let error = result.unwrap_err();
+        assert!(matches!(error.reason(), Reason::Crashed { signal: libc::SIGTERM, .. }), "{error:?}");
+    }
+    let late = start.call(Duration::from_millis(20)).grace(LONG).run(raw::pause).unwrap_err();
+    assert!(late.is_late() && late.elapsed() < LONG, "{late:?}");
+    // What was sent before a signal of our own has arrived when that has.
+    kill(getpid(), Signal::SIGUSR1).unwrap();
+    assert_eq!(tokio::time::timeout(LONG, fences.recv()).await, Ok(Some(())));
+    let seen = tokio::time::timeout(Duration::ZERO, terminations.recv()).await;
+    assert!(seen.is_err(), "the host saw a signal that was its child's");
+    // The control: the host does see its own.
+    kill(getpid(), Signal::SIGTERM).unwrap();
+    assert_eq!(tokio::time::timeout(LONG, terminations.recv()).await, Ok(Some(())));
+}
+
+fn a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host(start: Start) {
+    beside_tokio(|| {
+        for mut builder in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(terminate_groups_beside_a_stream(start));
+        }
+        // tokio leaves its own handlers installed.
+        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+            raw::set_disposition(signal, libc::SIG_DFL, 0);
+        }
+    });
+}
+
+/// Runs `body` in a process of its own under the oracle, which begins there when tokio has made its socket for signals:
+/// tokio keeps that for ever, from the first runtime on.
+fn beside_tokio(body: impl FnOnce()) {
+    let child = raw::fork(|| {
+        drop(Builder::new_current_thread().enable_all().build());
+        let before = Snapshot::take();
+        body();
+        before.assert_unchanged();
+    });
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+}
+
 fn handlers_of_the_host_are_not_in_the_child(start: Start) {
     let caught = [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGCHLD, libc::SIGALRM, 40];
     caught.into_iter().for_each(raw::interrupt_on);
@@ -290,25 +355,29 @@ fn a_host_that_forks_while_others_call_calls_on(start: Start) {
 }
 
 fn a_socket_dropped_in_the_child_lives_on_in_the_host(start: Start) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        for round in 0..10u8 {
-            let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
-            let mut near = Some(near);
-            // The child drops its copy, which the event loop of the host watches.
-            start.call(LONG).run(|| drop(near.take())).unwrap();
-            let mut near = near.unwrap();
-            let reader = tokio::spawn(async move {
-                let mut bytes = [0; 3];
-                near.read_exact(&mut bytes).await.map(|_| bytes)
-            });
-            tokio::task::yield_now().await;
-            far.write_all(&[round, 2, 3]).await.unwrap();
-            let read = tokio::time::timeout(Duration::from_secs(20), reader).await;
-            assert_eq!(read.expect("the socket never woke").unwrap().unwrap(), [round, 2, 3]);
-        }
+    beside_tokio(|| {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(drop_sockets_in_children(start));
     });
+}
+
+async fn drop_sockets_in_children(start: Start) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for round in 0..10u8 {
+        let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
+        let mut near = Some(near);
+        // The child drops its copy, which the event loop of the host watches.
+        start.call(LONG).run(|| drop(near.take())).unwrap();
+        let mut near = near.unwrap();
+        let reader = tokio::spawn(async move {
+            let mut bytes = [0; 3];
+            near.read_exact(&mut bytes).await.map(|_| bytes)
+        });
+        tokio::task::yield_now().await;
+        far.write_all(&[round, 2, 3]).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), reader).await;
+        assert_eq!(read.expect("the socket never woke").unwrap().unwrap(), [round, 2, 3]);
+    }
 }
 
 fn calls_work_from_many_short_threads(start: Start) {

@@ -21,6 +21,7 @@ common::scenarios![
     text_from_before_a_call_is_printed_once,
     text_of_a_body_is_printed_however_it_ends,
     text_is_printed_once_in_a_host_of_one_thread,
+    text_of_nested_calls_is_printed_once_and_in_order,
     calls_work_while_another_thread_prints_all_the_time,
     calls_work_while_several_threads_print_all_the_time,
     calls_work_while_another_thread_owns_stdout_for_good,
@@ -54,6 +55,21 @@ fn text_from_before_a_call_is_printed_once(start: Start) {
 
 fn text_is_printed_once_in_a_host_of_one_thread(start: Start) {
     scenario::alone(|| print_around_calls(start));
+}
+
+fn text_of_nested_calls_is_printed_once_and_in_order(start: Start) {
+    for turn in TURNS {
+        let turned = turn(1);
+        print!("host, ");
+        let nested = start.call(LONG).run(|| {
+            print!("child, ");
+            start.call(LONG).run(|| print!("grandchild, ")).unwrap();
+            print!("child again, ");
+        });
+        nested.unwrap();
+        println!("host again");
+        assert_eq!(turned.end(), "host, child, grandchild, child again, host again\n");
+    }
 }
 
 fn text_of_a_body_is_printed_however_it_ends(start: Start) {

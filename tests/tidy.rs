@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
@@ -72,7 +73,12 @@ fn caller_and_child_do_not_know_each_other() {
 #[test]
 fn a_dependency_lives_in_one_place() {
     let none: Vec<PathBuf> = Vec::new();
-    for (name, place) in [("bincode::", "wire/codec"), ("castaway::", "wire/"), ("timeout_macro::", "src/lib.rs")] {
+    for (name, place) in [
+        ("bincode::", "wire/codec"),
+        ("castaway::", "wire/"),
+        ("timeout_macro::", "src/lib.rs"),
+        ("tracing::", "src/events.rs"),
+    ] {
         assert_eq!(elsewhere(&runtime(), name, place), none, "{name}");
         assert!(!elsewhere(&runtime(), name, "no such place").is_empty(), "{name} is not used at all");
     }
@@ -90,5 +96,32 @@ fn every_dependency_is_named_with_the_chosen_ones() {
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(chosen.split_whitespace().any(|word| word == name), "{name} is not named in deny.toml");
+    }
+}
+
+/// Runs cargo on the runtime alone, so that no other package of the workspace chooses its features.
+fn cargo(command: &str, arguments: &[&str]) -> String {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([command, "--offline", "-p", "timeout-runtime"]).args(arguments);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !told.contains("warning"), "{told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_a_feature_brings_is_not_there_without_it() {
+    let dependencies = |features: &str| cargo("tree", &["-e", "normal", "--prefix", "none", "--features", features]);
+    let has_tracing = |tree: &str| tree.lines().any(|line| line.starts_with("tracing"));
+    assert!(!has_tracing(&dependencies("")));
+    assert!(has_tracing(&dependencies("tracing")));
+}
+
+#[test]
+fn the_runtime_compiles_with_each_set_of_features() {
+    // A folder of its own: the one of this test may be locked by whoever runs it.
+    let target = ["--target-dir", concat!(env!("CARGO_TARGET_TMPDIR"), "/features")];
+    for features in ["", "tracing"] {
+        cargo("check", &[&["--features", features], &target[..]].concat());
     }
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses a part of it")]
 
 pub(crate) mod busy;
+pub(crate) mod chain;
 pub(crate) mod endings;
 pub(crate) mod mark;
 pub(crate) mod oracle;
@@ -15,6 +16,7 @@ pub(crate) mod scenario;
 pub(crate) mod seccomp;
 pub(crate) mod shapes;
 pub(crate) mod stdout;
+pub(crate) mod subscriber;
 
 use std::time::Duration;
 

@@ -316,6 +316,20 @@ pub(crate) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Whether this process has other rights than its user, by a set-uid bit.
+pub(crate) fn has_foreign_rights() -> bool {
+    // SAFETY: gives a number.
+    let user = unsafe { libc::getuid() };
+    // SAFETY: gives a number.
+    user != unsafe { libc::geteuid() }
+}
+
+/// Takes a variable out of the environment, in a process whose other threads do not look.
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: only a test that has its process for itself calls this.
+    unsafe { std::env::remove_var(name) };
+}
+
 /// Moves this process into new namespaces.
 pub(crate) fn unshare(flags: c_int) -> Result<(), Errno> {
     // SAFETY: takes a number.

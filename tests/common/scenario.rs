@@ -8,6 +8,7 @@ use std::{
     env, fs,
     io::{Read, Seek},
     os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -39,8 +40,26 @@ pub(crate) fn tag() -> String {
 pub(crate) fn run(path: &str, start: Start, body: fn(Start)) {
     match is_inside(path) {
         true => inside(start, body),
-        false => outside(path).unwrap_or_else(|failure| panic!("{failure}")),
+        false => outside(path, &here(), &[]).unwrap_or_else(|failure| panic!("{failure}")),
     }
+}
+
+/// The same for a scenario that may start no child: in a process of `program`, which is this one or a copy of it, with
+/// some variables in its environment.
+pub(crate) fn run_as(program: &Path, path: &str, variables: &[(&str, &str)], body: fn()) {
+    match is_inside(path) {
+        true => {
+            let before = Snapshot::take();
+            body();
+            before.assert_unchanged();
+        }
+        false => outside(path, program, variables).unwrap_or_else(|failure| panic!("{failure}")),
+    }
+}
+
+/// The program of this test.
+pub(crate) fn here() -> PathBuf {
+    env::current_exe().unwrap()
 }
 
 /// The same for a scenario that must fail and say `expected`: a negative control of the harness.
@@ -48,7 +67,7 @@ pub(crate) fn run_red(path: &str, start: Start, body: fn(Start), expected: &str)
     if is_inside(path) {
         return inside(start, body);
     }
-    let failure = outside(path).expect_err("the harness should have turned red");
+    let failure = outside(path, &here(), &[]).expect_err("the harness should have turned red");
     assert!(failure.contains(expected), "it failed without saying {expected:?}:\n{failure}");
 }
 
@@ -66,17 +85,18 @@ fn inside(start: Start, body: fn(Start)) {
 }
 
 /// Runs the scenario at `path` in a new process; says what is wrong with it otherwise.
-fn outside(path: &str) -> Result<(), String> {
+fn outside(path: &str, program: &Path, variables: &[(&str, &str)]) -> Result<(), String> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let tag = format!("{}.{run}@{path}", std::process::id());
     // Test names have no crate in them.
     let name = path.split_once("::").map_or(path, |(_, name)| name);
     let mut output = unnamed_file(&tag);
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = Command::new(program);
     command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(TAG, &tag)
+        .envs(variables.iter().copied())
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())

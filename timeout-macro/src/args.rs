@@ -35,7 +35,7 @@ pub(crate) struct Spec {
 }
 
 /// Every option there is.
-pub(crate) const OPTIONS: [Spec; 11] = [
+pub(crate) const OPTIONS: [Spec; 12] = [
     Spec { name: "grace", takes: Takes::Expression, support: Support::Yes, example: "grace = 1" },
     Spec {
         name: "memory",
@@ -50,12 +50,8 @@ pub(crate) const OPTIONS: [Spec; 11] = [
         example: "cpu = 1",
     },
     Spec { name: "start", takes: Takes::Expression, support: Support::Yes, example: "start = fork" },
-    Spec {
-        name: "flatten",
-        takes: Takes::Nothing,
-        support: Support::Later("until then convert the outer error where the function is called"),
-        example: "flatten",
-    },
+    Spec { name: "flatten", takes: Takes::Nothing, support: Support::Yes, example: "flatten" },
+    Spec { name: "error", takes: Takes::Expression, support: Support::Yes, example: "error = text" },
     Spec { name: "panic", takes: Takes::Expression, support: Support::Yes, example: "panic = \"resume\"" },
     Spec {
         name: "async",

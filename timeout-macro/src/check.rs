@@ -6,8 +6,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    AssocType, GenericArgument, Generics, ParenthesizedGenericArguments, Path, PathArguments, PathSegment,
-    ReceiverKind, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
+    AssocType, Generics, ParenthesizedGenericArguments, ReceiverKind, Type, TypeFnPtr, TypeImplTrait, TypeParamBound,
+    TypeReference,
 };
 
 use crate::args::{Args, OPTIONS, Support, Takes, Value, spec};
@@ -29,7 +29,9 @@ pub(crate) fn check_args(args: &Args, errors: &mut Errors) {
     check_options_are_supported(args, errors);
     check_options_are_given_once(args, errors);
     check_options_have_their_value(args, errors);
+    check_flags_have_no_value(args, errors);
     check_panic(args, errors);
+    check_error(args, errors);
     check_start(args, errors);
     check_crate(args, errors);
 }
@@ -41,13 +43,17 @@ pub(crate) fn check_function(function: &Function, errors: &mut Errors) {
     check_extern(function, errors);
     check_async(function, errors);
     check_result(function, errors);
-    check_error_type(function, errors);
     // Nothing is written back from a function that never returns, so nothing can be lost.
     if !function.never_returns() {
         check_mutable_receiver(function, errors);
         check_mutable_args(function, errors);
         check_mutable_bounds(&function.sig.generics, errors);
     }
+}
+
+/// Reports every option that the function cannot have.
+pub(crate) fn check_together(args: &Args, function: &Function, errors: &mut Errors) {
+    check_result_is_a_result(args, function, errors);
 }
 
 fn check_readable(args: &Args, errors: &mut Errors) {
@@ -142,11 +148,31 @@ fn check_options_have_their_value(args: &Args, errors: &mut Errors) {
     }
 }
 
+fn check_flags_have_no_value(args: &Args, errors: &mut Errors) {
+    for option in &args.options {
+        let flag = spec(&option.name.to_string())
+            .is_some_and(|spec| spec.takes == Takes::Nothing && spec.support == Support::Yes);
+        if flag && !matches!(option.value, Value::None) {
+            errors.at(option, format!("option `{0}` takes no value; write `{0}` alone", option.name));
+        }
+    }
+}
+
 fn check_panic(args: &Args, errors: &mut Errors) {
     for option in args.options.iter().filter(|option| option.name == "panic") {
         let resume = option.value.text().is_some_and(|text| text.value() == "resume");
         if !resume && !matches!(option.value, Value::None) {
             errors.at(option, "`panic` can only be `\"resume\"`; leave it out to get a panic as a `TimedOut`");
+        }
+    }
+}
+
+fn check_error(args: &Args, errors: &mut Errors) {
+    for option in args.options.iter().filter(|option| option.name == "error") {
+        let text = option.value.word().is_some_and(|word| word == "text");
+        if !text && !matches!(option.value, Value::None) {
+            errors
+                .at(option, "`error` can only be `text`; leave it out for an error that has serde or `PortableError`");
         }
     }
 }
@@ -220,46 +246,33 @@ fn check_result(function: &Function, errors: &mut Errors) {
     }
 }
 
-/// The usual errors that have no serde, as far as their names tell; the compiler finds the others, in serde's words.
-fn check_error_type(function: &Function, errors: &mut Errors) {
-    let Some(Type::Path(result)) = function.written_result().map(peel) else { return };
-    let message =
-        "errors without serde are not supported yet; return their text, with `.map_err(|error| error.to_string())`";
-    if ends_with_one_of(&result.path, &[("io", "Result"), ("fmt", "Result"), ("anyhow", "Result"), ("eyre", "Result")])
-    {
-        errors.at(&result.path, message);
-        return;
+/// What cannot be a `Result` under any name; the compiler finds the rest, such as an alias, in words of ours.
+fn check_result_is_a_result(args: &Args, function: &Function, errors: &mut Errors) {
+    for name in ["flatten", "error"] {
+        let Some(option) = args.option(name) else { continue };
+        match function.written_result() {
+            None => {
+                errors
+                    .at(&option.name, format!("`{name}` needs a function that returns a `Result`; leave it out here"));
+            }
+            Some(result) if is_no_result(result) => {
+                errors.at(result, format!("`{name}` needs a `Result` here; return one, or leave `{name}` out"));
+            }
+            Some(_) => {}
+        }
     }
-    let Some(result) = result.path.segments.last().filter(|last| last.ident == "Result") else { return };
-    match type_arguments(result).nth(1).map(peel) {
-        Some(Type::Path(error)) if is_error_without_serde(&error.path) => errors.at(error, message),
-        _ => {}
+}
+
+fn is_no_result(result: &Type) -> bool {
+    const NAMES: [&str; 20] = [
+        "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32",
+        "f64", "String", "Vec", "Option", "Box",
+    ];
+    match peel(result) {
+        Type::Never(_) | Type::Tuple(_) | Type::Array(_) => true,
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| NAMES.iter().any(|name| last.ident == name)),
+        _ => false,
     }
-}
-
-fn is_error_without_serde(error: &Path) -> bool {
-    let boxed = |segment: &PathSegment| {
-        segment.ident == "Box" && matches!(type_arguments(segment).next().map(peel), Some(Type::TraitObject(_)))
-    };
-    ends_with_one_of(error, &[("io", "Error"), ("fmt", "Error"), ("anyhow", "Error"), ("eyre", "Report")])
-        || error.segments.last().is_some_and(boxed)
-}
-
-fn ends_with_one_of(path: &Path, endings: &[(&str, &str)]) -> bool {
-    let mut names = path.segments.iter().rev().map(|segment| &segment.ident);
-    let (Some(last), Some(parent)) = (names.next(), names.next()) else { return false };
-    endings.iter().any(|(module, name)| parent == module && last == name)
-}
-
-fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Type> {
-    let arguments = match &segment.arguments {
-        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
-        PathArguments::None | PathArguments::Parenthesized(_) => None,
-    };
-    arguments.into_iter().flatten().filter_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    })
 }
 
 fn check_mutable_receiver(function: &Function, errors: &mut Errors) {

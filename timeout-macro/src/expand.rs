@@ -22,6 +22,7 @@ pub(crate) fn timeout(attribute: &TokenStream, item: &TokenStream) -> TokenStrea
     let function = syn::parse2::<Function>(item.clone()).map_err(|error| errors.push(error)).ok();
     if let Some(function) = &function {
         check::check_function(function, &mut errors);
+        check::check_together(&args, function, &mut errors);
     }
     match &function {
         Some(function @ Function { body: Some(body), .. }) if errors.is_empty() => {
@@ -57,7 +58,7 @@ impl Expansion<'_> {
     /// Output: #[track_caller]
     ///         pub fn parse(text: &str) -> ::core::result::Result<Doc, ::timeout_runtime::TimedOut> {
     ///             let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0)).grace(limit);
-    ///             __call.run::<Doc, _>(move || -> Doc { body })
+    ///             ::timeout_runtime::__private::way_home::<Doc>().by(&__call).run::<Doc, _>(move || -> Doc { body })
     ///         }
     /// ```
     ///
@@ -115,9 +116,20 @@ impl Expansion<'_> {
 
     /// The statements are spliced, not the block: two pairs of braces would warn of `unused_braces` in the user's code.
     fn run(&self) -> TokenStream {
-        let Self { call, body: Body { statements, .. }, .. } = self;
-        let result = self.function.result();
+        let Self { body: Body { statements, .. }, .. } = self;
+        let (call, result) = (self.way_home(), self.function.result());
         self.outcome(&quote!(#call.run::<#result, _>(move || -> #result { #statements })))
+    }
+
+    /// The call in the form that brings the result home. Which errors in it have no serde, only the compiler knows, so the
+    /// runtime has it find out.
+    fn way_home(&self) -> TokenStream {
+        let Self { args, function, runtime, call, .. } = self;
+        match function.written_result() {
+            Some(_) if args.option("error").is_some() => quote!(#call.errors_as_text()),
+            Some(result) => quote!(#runtime::__private::way_home::<#result>().by(&#call)),
+            None => quote!(#call),
+        }
     }
 
     /// A body that never returns has no value to bring home and nothing to write back.
@@ -132,16 +144,17 @@ impl Expansion<'_> {
     /// ```text
     /// Input:  fn sort(&mut self, mut list: &mut [u8]) -> usize { body }
     /// Output: let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    ///         let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
-    ///         let mut list = __slot1.lend();
-    ///         __call.run_writing_back::<usize, _, _>((__slot0, (__slot1, ())), move || -> usize { body })
+    ///         let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
+    ///         ::timeout_runtime::__private::way_home::<usize>()
+    ///             .by(&__call)
+    ///             .run_writing_back::<usize, _, _>((__slot0, (__slot1, ())), move || -> usize { body })
     /// ```
     fn run_writing_back(&self, held: &[Held<'_>]) -> TokenStream {
-        let Self { call, body: Body { statements, .. }, .. } = self;
+        let Self { body: Body { statements, .. }, .. } = self;
         let slots: Vec<_> = (0..held.len()).map(|index| local(&format!("__slot{index}"))).collect();
         let holds = held.iter().zip(&slots).map(|(held, slot)| self.hold(held, slot));
         let pairs = slots.iter().rfold(quote!(()), |rest, slot| quote!((#slot, #rest)));
-        let result = self.function.result();
+        let (call, result) = (self.way_home(), self.function.result());
         let run = quote!(#call.run_writing_back::<#result, _, _>(#pairs, move || -> #result { #statements }));
         let outcome = self.outcome(&run);
         quote!(#(#holds)* #outcome)
@@ -152,42 +165,51 @@ impl Expansion<'_> {
             // `self` cannot be shadowed: the body uses it as it is.
             Held::Receiver(receiver) => {
                 let receiver = receiver.self_token;
-                let held = self.hold_at(receiver.span, receiver);
+                let held = self.hold_at(receiver.span, &quote!(hold), receiver);
                 quote!(let #slot = #held;)
             }
             Held::Named { ident, mutability, attrs, ty } => {
-                let held = self.hold_at(ty.span(), ident);
+                let held = self.hold_at(ty.span(), &quote!(lend), ident);
                 // An argument may be called `_v`; that we use it is none of clippy's business.
                 let allow =
                     ident.to_string().starts_with('_').then(|| quote!(#[allow(clippy::used_underscore_binding)]));
                 quote! {
                     #allow
-                    let #slot = #held;
                     #(#attrs)*
-                    let #mutability #ident = #slot.lend();
+                    let (#slot, #mutability #ident) = #held;
                 }
             }
         }
     }
 
-    /// `Slot::hold(&mut *variable)`, all of it at one place: there rustc marks a type without serde.
-    fn hold_at(&self, place: Span, variable: impl ToTokens) -> TokenStream {
+    /// `Slot::how(&mut *variable)`, all of it at one place: there rustc marks a type without serde.
+    fn hold_at(&self, place: Span, how: &TokenStream, variable: impl ToTokens) -> TokenStream {
         let moved = |tokens: TokenStream| {
             tokens.into_iter().map(move |mut token| {
                 token.set_span(token.span().located_at(place));
                 token
             })
         };
-        let path = moved(self.runtime.clone()).chain(moved(quote!(::__private::Slot::hold)));
+        let path = moved(self.runtime.clone()).chain(moved(quote!(::__private::Slot::#how)));
         let argument = moved(quote!(&mut *)).chain(moved(quote!(#variable)));
         let (path, argument) = (path.collect::<TokenStream>(), argument.collect::<TokenStream>());
         quote_spanned!(Span::mixed_site().located_at(place)=> #path(#argument))
     }
 
-    /// A test harness asks for `()` or for what the test itself returns, so there a failure is a panic.
+    /// A test harness asks for `()` or for what the test itself returns, so there a failure is a panic; flattened, it is an
+    /// error of the test's own.
     fn outcome(&self, run: &TokenStream) -> TokenStream {
-        let runtime = &self.runtime;
+        let Self { function, runtime, .. } = self;
+        if self.is_flat() {
+            let result = function.result();
+            return quote!(#runtime::__private::flatten::<#result>(#run));
+        }
         if self.function.is_test() { quote!(#runtime::__private::or_fail_test(#run)) } else { run.clone() }
+    }
+
+    /// Whether a failure goes into the result as it is written.
+    fn is_flat(&self) -> bool {
+        self.args.option("flatten").is_some()
     }
 
     /// The user's attributes and ours.
@@ -199,7 +221,7 @@ impl Expansion<'_> {
         let track_caller = (!tracked).then(|| quote!(#[track_caller]));
         // What clippy asks of a function that returns a `Result`, when the user has written none: the attribute's own
         // documentation says what the `Result` is for, and it is `must_use` by itself.
-        let written_without = !function.is_test() && !function.returns_a_result();
+        let written_without = !function.is_test() && !self.is_flat() && !function.returns_a_result();
         let errors_doc = written_without.then(|| quote!(#[allow(clippy::missing_errors_doc)]));
         let must_use =
             function.attrs.iter().any(|attr| matches!(&attr.meta, Meta::Path(path) if path.is_ident("must_use")));
@@ -213,7 +235,7 @@ impl Expansion<'_> {
         if !function.never_returns() {
             signature.inputs.iter_mut().for_each(without_mut);
         }
-        if !function.is_test() {
+        if !function.is_test() && !self.is_flat() {
             let result = if function.never_returns() { quote!(::core::convert::Infallible) } else { function.result() };
             signature.output = parse_quote!(-> ::core::result::Result<#result, #runtime::TimedOut>);
         }
@@ -291,7 +313,8 @@ where
     T: Clone,
 {
     let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
-    __call
+    ::timeout_runtime::__private::way_home::<Vec<T>>()
+        .by(&__call)
         .run::<
             Vec<T>,
             _,
@@ -337,9 +360,9 @@ fn f(
 ) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
     let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
     let __slot0 = ::timeout_runtime::__private::Slot::hold(&mut *self);
-    let __slot1 = ::timeout_runtime::__private::Slot::hold(&mut *list);
-    let mut list = __slot1.lend();
-    __call
+    let (__slot1, mut list) = ::timeout_runtime::__private::Slot::lend(&mut *list);
+    ::timeout_runtime::__private::way_home::<u8>()
+        .by(&__call)
         .run_writing_back::<u8, _, _>((__slot0, (__slot1, ())), move || -> u8 { n })
 }
 "#
@@ -361,6 +384,33 @@ fn f(
 }
 "#
         );
+    }
+
+    #[test]
+    fn a_flattened_function_keeps_its_signature() {
+        for attr in ["", "#[test]\n"] {
+            let expansion = expand("2, flatten", &format!("{attr}fn f() -> io::Result<u8> {{ g() }}"));
+            let tail = "#[track_caller]
+fn f() -> io::Result<u8> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    ::timeout_runtime::__private::flatten::<
+        io::Result<u8>,
+    >(
+        ::timeout_runtime::__private::way_home::<io::Result<u8>>()
+            .by(&__call)
+            .run::<io::Result<u8>, _>(move || -> io::Result<u8> { g() }),
+    )
+}
+";
+            assert_eq!(expansion, format!("{attr}{tail}"));
+        }
+    }
+
+    #[test]
+    fn an_error_may_cross_as_its_text() {
+        let expansion = expand("2, error = text, crate = rt", "fn f(a: &mut u8) -> Res { g() }");
+        assert!(expansion.contains(".errors_as_text()"), "{expansion}");
+        assert!(!expansion.contains("way_home"), "{expansion}");
     }
 
     #[test]

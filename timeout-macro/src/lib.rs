@@ -67,10 +67,12 @@ use proc_macro::TokenStream;
 /// | `grace = LIMIT` | at the limit the body is asked to end (`SIGTERM`), and killed when the grace is over. It is a maximum. Without it, the body is killed at the limit |
 /// | `panic = "resume"` | a panic of the body is raised again in the caller, its message kept. Without it, it is a `TimedOut` |
 /// | `cancel = &token` | a `Cancel` that ends the call from elsewhere, as `Reason::Cancelled` |
+/// | `flatten` | the signature stays `Result<T, E>` as it is written, and a failed call becomes an error: `E: From<TimedOut>` |
+/// | `error = text` | the error comes back as its texts and those of its sources: `E: Error + From<RemoteError>` |
 /// | `start = fork` | the child is a copy of the caller. This is the default |
 /// | `crate = path` | the path of `timeout_runtime`, when it is renamed or re-exported |
 ///
-/// Known but not built yet, and refused: `memory`, `cpu`, `start = forkserver`, `flatten`, `async`, `each`, `latest`.
+/// Known but not built yet, and refused: `memory`, `cpu`, `start = forkserver`, `async`, `each`, `latest`.
 ///
 /// # The function
 ///
@@ -84,9 +86,14 @@ use proc_macro::TokenStream;
 ///   that fails leaves them untouched. They need serde. A `&mut` that a type hides from the attribute, such as a type
 ///   alias or a generic `T` that stands for one, is not seen, and its change is lost.
 /// * **The result** needs `Serialize` and `Deserialize`, and owns what it holds.
+/// * **An error** in a result `Result<T, E>` may do without: `io::Error`, `Box<dyn Error>`, and by features of the runtime
+///   `anyhow::Error` and `eyre::Report`, come back with kind, OS code, texts and all sources; your own by its serde, by
+///   `PortableError`, or with `error = text`. So do errors in an `Option<Result<T, E>>` or `Vec<Result<T, E>>`, and in the
+///   `Ok` of another result.
 /// * **`-> !`** becomes `Result<Infallible, TimedOut>`; nothing is written back.
 ///
-/// In a trait's implementation the trait declares `Result<T, TimedOut>` and the function is written with `T`.
+/// In a trait's implementation the trait declares `Result<T, TimedOut>` and the function is written with `T`; or it has
+/// `flatten`, and both are the same.
 ///
 /// The function gets `#[track_caller]`, so that the error can name the line of the call; called through a function
 /// pointer it names the function itself. `Location::caller()` in the body names the body.
@@ -94,12 +101,14 @@ use proc_macro::TokenStream;
 /// # Tests
 ///
 /// `#[timeout]` goes above or below `#[test]`, `#[tokio::test]` and the like, with or without `#[should_panic]`. A
-/// failure fails the test with the body's own message. An `async` test runs with its executor in the child.
+/// failure fails the test with the body's own message. An `async` test runs with its executor in the child. With `flatten` a
+/// failure is the error that the test returns.
 ///
 /// # Errors
 ///
 /// The function returns `TimedOut` when there is no value: the body was late, panicked, crashed, ended its process, or
-/// could not be started, or its value could not be sent. `TimedOut::reason` tells which.
+/// could not be started, or its value could not be sent. `TimedOut::reason` tells which. With `flatten` it returns the error
+/// that `E` makes of that.
 ///
 /// # Panics
 ///
@@ -112,11 +121,10 @@ use proc_macro::TokenStream;
 /// * a limit that is missing, zero, negative, below 1 ns, above 300 years, in an unknown unit, or no time at all;
 /// * an option that is unknown, given twice, without its value, or not supported yet;
 /// * what is not a function, or has no body; `const fn`; `extern fn`; `async fn` that is not a test;
-/// * a result that borrows, or is `impl Trait`, or has an error without serde, such as `io::Error`, which is not supported
-///   yet;
+/// * a result that borrows, or is `impl Trait`; with `flatten` or `error = text`, one that is no `Result`;
 /// * a `&mut dyn Trait` argument, a `&mut` inside another type, a `&mut` behind a pattern.
 ///
-/// The compiler itself refuses a result, or a `&mut` argument, whose type has no serde.
+/// The compiler itself refuses a result, or a `&mut` argument, whose type has no serde, and an error that has no way home.
 #[proc_macro_attribute]
 pub fn timeout(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::timeout(&attribute.into(), &item.into()).into()

@@ -5,7 +5,7 @@
 use std::{
     any::type_name,
     convert::Infallible,
-    panic::{AssertUnwindSafe, Location, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,9 +14,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Cancel, IntoLimit, Ran, Reason, TimedOut,
-    child::{Options, outbox::Outbox},
+    child::{self, Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
+    events::Trail,
+    inline,
     parent::{
         block::{self, Verdict},
         host::Host,
@@ -46,7 +48,8 @@ impl<T: Serialize + DeserializeOwned> Portable for T {}
 
 /// Runs `body` in a child process and gives its value, within `limit`.
 ///
-/// The same as [`Call::new(limit).run(body)`](Call::run).
+/// The same as [`Call::new(limit).run(body)`](Call::run). For a body whose error has no serde there is
+/// [`Call::run_result`].
 ///
 /// # Errors
 /// See [`Reason`].
@@ -91,7 +94,7 @@ pub(crate) enum Route {
     /// In a copy of this process.
     Fork,
     /// In a worker of the fork server. The clock started when its arguments were packed.
-    Server { order: Arc<Order>, site: Site },
+    Server { order: Arc<Order>, origin: Origin },
     /// Here and now: this process is the worker.
     Here,
 }
@@ -150,6 +153,9 @@ impl Call {
     /// When the body panics, after [`resume_panics`](Call::resume_panics).
     #[track_caller]
     pub fn run<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         self.run_and_pack(body, |value, outbox| outbox.deliver::<T, _>(&value))
     }
 
@@ -157,6 +163,9 @@ impl Call {
     #[doc(hidden)]
     #[track_caller]
     pub fn run_never<F: FnOnce() -> Infallible>(&self, body: F) -> Result<Infallible, TimedOut> {
+        if inline::is_on() {
+            return self.run_inline(body);
+        }
         let never: Result<(), TimedOut> = self.run_and_pack(body, |never, _| match never {});
         Err(match never {
             Err(error) => error,
@@ -172,6 +181,10 @@ impl Call {
         mut slots: S,
         body: F,
     ) -> Result<T, TimedOut> {
+        if inline::is_on() {
+            // It has changed the arguments themselves.
+            return self.run_inline(body);
+        }
         let (value, changed) = self.run_and_pack::<(T, S::Owned), _, _>(body, |value, outbox| {
             outbox.deliver::<(T, S::Owned), _>(&(value, slots.view()))
         })?;
@@ -181,23 +194,19 @@ impl Call {
 
     /// The rest of every `run`: the value sent by `deliver` in the child is opened as a `T` here.
     #[track_caller]
-    fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
+    pub(crate) fn run_and_pack<T: DeserializeOwned, R, F: FnOnce() -> R>(
         &self,
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
-        let mut site = Site { function: function_of::<F>(), called_from: Location::caller(), begin: Instant::now() };
-        match &self.route {
-            Route::Fork => {}
-            Route::Server { site: outer, .. } => site = *outer,
-            Route::Here => {
-                // It never returns: a worker that has delivered its value ends.
-                if let Some(outbox) = Outbox::current() {
-                    outbox.enter(Stage::Body);
-                    deliver(body(), outbox);
-                }
-                return Err(self.failure(&site, Reason::late(), Ran::Yes));
+        let site = self.site::<F>();
+        if let Route::Here = self.route {
+            // It never returns: a worker that has delivered its value ends.
+            if let Some(outbox) = Outbox::current() {
+                outbox.enter(Stage::Body);
+                deliver(body(), outbox);
             }
+            return Err(self.failure(&site, Reason::late(), Ran::Yes));
         }
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
@@ -207,10 +216,32 @@ impl Call {
                 deliver(body(), outbox);
             }
         });
-        match ended {
-            Ok(()) => open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)),
+        let result =
+            ended.and_then(|()| open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)));
+        site.trail.end(site.begin, result.as_ref().err());
+        match result {
             Err(error) if self.resume_panics && error.is_panic() => error.raise(),
-            Err(error) => Err(error),
+            result => result,
+        }
+    }
+
+    /// The same in this process and without a limit, for a debugger: the value is given as it is.
+    #[track_caller]
+    pub(crate) fn run_inline<R, F: FnOnce() -> R>(&self, body: F) -> Result<R, TimedOut> {
+        let site = self.site::<F>();
+        let mut payload = None;
+        let result = match &self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(self.failure(&site, Reason::Cancelled, Ran::No)),
+            _ => inline::run(body).map_err(|panic| {
+                let (message, backtrace) = (child::panic_text(&*panic), Backtrace::default());
+                payload = Some(panic);
+                self.failure(&site, Reason::Panicked { message, location: None, backtrace }, Ran::Yes)
+            }),
+        };
+        site.trail.end(site.begin, result.as_ref().err());
+        match payload {
+            Some(payload) if self.resume_panics => resume_unwind(payload),
+            _ => result,
         }
     }
 
@@ -247,6 +278,7 @@ impl Call {
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
+            site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
             match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
@@ -269,12 +301,22 @@ impl Call {
         Call { route, ..self }
     }
 
+    /// The site of a call, made now, whose body is of the type `F`.
+    #[track_caller]
+    fn site<F>(&self) -> Site {
+        let Origin { function, called_from, begin } = match &self.route {
+            Route::Server { origin, .. } => *origin,
+            Route::Fork | Route::Here => Origin::here(function_of::<F>()),
+        };
+        Site { function, called_from, begin, trail: Trail::begin(function, self.limit) }
+    }
+
     fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
         TimedOut::new(self.facts(site, reason, ran))
     }
 
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
-        let Site { function, called_from, begin } = *site;
+        let Site { function, called_from, begin, .. } = *site;
         let elapsed = begin.elapsed();
         Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
     }
@@ -283,12 +325,27 @@ impl Call {
 /// How long to wait before the next child, while a thread of the host is in the panic hook.
 const HOOK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Where and when a call was made.
+/// Where and when a call was made whose arguments had to be packed first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Site {
-    pub(crate) function: &'static str,
-    pub(crate) called_from: &'static Location<'static>,
-    pub(crate) begin: Instant,
+pub(crate) struct Origin {
+    function: &'static str,
+    called_from: &'static Location<'static>,
+    begin: Instant,
+}
+
+impl Origin {
+    #[track_caller]
+    pub(crate) fn here(function: &'static str) -> Origin {
+        Origin { function, called_from: Location::caller(), begin: Instant::now() }
+    }
+}
+
+/// Where and when a call was made.
+struct Site {
+    function: &'static str,
+    called_from: &'static Location<'static>,
+    begin: Instant,
+    trail: Trail,
 }
 
 /// The path of the function that the closure type `F` stands in.

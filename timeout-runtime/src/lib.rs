@@ -20,7 +20,8 @@
 //!   statics are lost.
 //! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Every value that is not plain
 //!   numbers or text is decoded once in the child, so that a `Deserialize` that never ends is cut there. Values may be
-//!   nested up to 256 levels deep.
+//!   nested up to 256 levels deep. In a `Result<T, E>` the error may do without serde: [`PortableError`] tells which come
+//!   back, and how yours does.
 //! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
 //!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
 //! * **Not a sandbox.** The child has the caller's memory and rights.
@@ -28,6 +29,34 @@
 //!   and the mask is the caller's. Exit handlers of the host (`atexit`) do not run in it.
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.
+//!
+//! # Debugging
+//!
+//! A debugger does not follow a body into its child. With `TIMEOUT_INLINE=1` in the environment every call runs its body
+//! in the caller, as if there were no attribute: no child, and no limit of any kind. Calls say so once on stderr. The
+//! variable is read at the first call; empty and `0` mean no. A program that has more rights than its user (set-uid,
+//! set-gid, file capabilities) ignores it.
+//!
+//! What a call gives is the same, with these differences. The value does not cross by serde. A panic is printed by the
+//! program's own panic hook, where a debugger stops, before it is [`Reason::Panicked`], without a location; or it goes on
+//! as it is, with `panic = "resume"`. What a body does to the program's memory stays done: to its `&mut` arguments also
+//! when it panics, and to statics, locks and the like. A body that exits or crashes takes the program with it, and a
+//! [`Cancel`] only ends a call that has not begun.
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, off by default, calls tell a `tracing` subscriber what they do, under the target
+//! `timeout_runtime`:
+//!
+//! * a span `timed_call` per call, at the level `DEBUG`, as calls that return are of interest only to who looks for them;
+//! * an event per failure, with the line of the [`TimedOut`] as its message: at the level `WARN`, as whether it is an error
+//!   is the caller's to say, and at `INFO` where a [`Cancel`] asked for it.
+//!
+//! Both have the fields `function`, `limit` and `elapsed` in seconds, `reason` in one word (`late`, `panicked`, …), and
+//! `pid`, the number of the child; the span has the last three when the call has ended. The subscriber is called in the
+//! caller only, before the child exists and after it is gone. What it takes before is part of the limit, what it takes
+//! after comes on top. A call that is made inside a body tells nothing, as the child's copy of the subscriber may be locked
+//! for good; for the same reason a body had better not use `tracing` itself.
 //!
 //! # How it is built
 //!
@@ -53,17 +82,29 @@ mod cancel;
 #[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
+mod crossing;
+#[cfg(target_os = "linux")]
 mod deadline;
 #[cfg(target_os = "linux")]
 mod error;
+#[cfg(target_os = "linux")]
+mod events;
 #[cfg(all(test, target_os = "linux"))]
 mod faults;
 #[cfg(target_os = "linux")]
+mod flatten;
+#[cfg(target_os = "linux")]
 pub mod forkserver;
+#[cfg(target_os = "linux")]
+mod inline;
 #[cfg(target_os = "linux")]
 mod limit;
 #[cfg(target_os = "linux")]
 mod parent;
+#[cfg(target_os = "linux")]
+mod portable_error;
+#[cfg(target_os = "linux")]
+mod remote;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
@@ -72,6 +113,8 @@ mod served;
 mod start;
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+mod way_home;
 #[cfg(target_os = "linux")]
 mod wire;
 #[cfg(target_os = "linux")]
@@ -83,6 +126,8 @@ pub use {
     cancel::Cancel,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
+    portable_error::PortableError,
+    remote::{RemoteError, io_error},
     report::{Backtrace, Place, Usage},
 };
 
@@ -92,7 +137,10 @@ pub use timeout_macro::timeout;
 #[doc(hidden)]
 #[cfg(target_os = "linux")]
 pub mod __private {
+    pub use crate::crossing::{Crossing, ErrorsApart};
+    pub use crate::flatten::{Flatten, flatten};
     pub use crate::served::{Mut, Ref, Val, serve};
+    pub use crate::way_home::{Question, way_home};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 
     /// Gives the value of a test's body, or fails the test with the body's own message.

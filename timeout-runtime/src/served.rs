@@ -6,17 +6,17 @@
 
 use std::{
     ffi::{CStr, CString, OsStr, OsString},
-    panic::{AssertUnwindSafe, Location, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Call, Portable, TimedOut,
-    call::{Route, Site, function_of},
+    call::{Origin, Route, function_of},
     child::outbox::Outbox,
     start::forkserver::Order,
     sys::image,
@@ -223,11 +223,11 @@ impl Call {
     /// The same call by the fork server: `enter` is what a worker does with the arguments that it decodes.
     #[track_caller]
     fn served<A: Arguments>(self, function: &'static str, arguments: &A, enter: image::Thunk) -> Call {
-        let site = Site { function, called_from: Location::caller(), begin: Instant::now() };
+        let origin = Origin::here(function);
         let pack = || codec::encode(&arguments.view()).map_err(|error| error.to_string());
         let arguments = catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| Err("its `Serialize` panicked".into()));
         let order = Arc::new(Order { thunk: enter, arguments });
-        self.by(Route::Server { order, site })
+        self.by(Route::Server { order, origin })
     }
 }
 

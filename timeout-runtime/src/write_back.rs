@@ -71,13 +71,11 @@ impl<U: WriteBack + ?Sized> Slot<U> {
     pub fn hold(argument: &mut U) -> Slot<U> {
         Slot(Place::of(argument))
     }
-}
 
-// Without the bound, so that a type that lacks it is told once, where it is held.
-impl<U: ?Sized> Slot<U> {
-    /// Gives the argument to the body.
-    pub fn lend<'a>(&self) -> &'a mut U {
-        self.0.lend()
+    /// Remembers where the argument lies, and gives it to the body, for no longer than it was borrowed.
+    pub fn lend(argument: &mut U) -> (Slot<U>, &mut U) {
+        let (place, argument) = Place::lend(argument);
+        (Slot(place), argument)
     }
 }
 

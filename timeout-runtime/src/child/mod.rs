@@ -5,4 +5,6 @@ pub(crate) mod panic;
 mod run;
 pub(crate) mod spare;
 
+// A body that panics in the caller, for a debugger, is told in the same words.
+pub(crate) use panic::text as panic_text;
 pub(crate) use run::{Legacy, Options, run};

@@ -122,6 +122,12 @@ impl Outbox {
     }
 }
 
+/// Whether this process runs a body, or was forked by one.
+#[cfg(feature = "tracing")]
+pub(crate) fn is_in_a_child() -> bool {
+    OUTBOX.get().is_some()
+}
+
 /// Runs instead of the host's exit handlers when the body calls `exit`.
 pub(crate) fn on_exit(code: i32) {
     if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {

@@ -36,8 +36,6 @@ pub(crate) struct Legacy {
     pub(crate) token: Token,
     pub(crate) stage: Option<StageCell>,
     pub(crate) stdout_is_free: bool,
-    /// About how many descriptors the host has open; 0 if that is not known.
-    pub(crate) descriptors: u64,
     pub(crate) options: Options,
 }
 
@@ -52,7 +50,7 @@ pub(crate) struct Options {
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
-    let Legacy { host, mask, pipe, token, stage, stdout_is_free, descriptors, options } = legacy;
+    let Legacy { host, mask, pipe, token, stage, stdout_is_free, options } = legacy;
     let Options { has_grace, watch_panics } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
@@ -70,7 +68,7 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     // 5. A core dump would delay the news of a crash.
     process::no_core_dump();
     // 6. A socket dropped in here must not be deaf out there.
-    epoll::make_private(outbox.pipe().as_fd(), descriptors);
+    epoll::make_private(outbox.pipe().as_fd());
     // 7. Asked to end, it must not leave its descendants where they are not found.
     if has_grace {
         terminate::last();

@@ -34,8 +34,6 @@ pub(crate) fn start(
     let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
     let stdio = host.streams.hold(host.reaper.threads(), deadline);
-    // The child will not have the reading end.
-    let descriptors = process::descriptor_count().saturating_sub(1);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
     let mut ours = Some((write, stage));
@@ -46,16 +44,7 @@ pub(crate) fn start(
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
         host.flights.all().chain([reading_end]).for_each(process::close);
         child::run(
-            Legacy {
-                host: host.pid,
-                mask,
-                pipe,
-                token,
-                stage,
-                stdout_is_free: stdio != Stdio::Taken,
-                descriptors,
-                options,
-            },
+            Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free: stdio != Stdio::Taken, options },
             job,
         )
     });

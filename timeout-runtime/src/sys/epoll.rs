@@ -13,13 +13,12 @@ use std::{
 
 use nix::{errno::Errno, libc};
 
-/// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches, and `expected`
-/// about how many there are, 0 if that is not known.
-///
-/// The parent counts them, as the first look at `/proc` costs a new process more than the rest of its setup.
-pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
-    let mut seen = 0;
-    for first in (0..4096).step_by(CHUNK) {
+/// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches.
+pub(crate) fn make_private(probe: BorrowedFd<'_>) {
+    for first in (0..LAST).step_by(CHUNK) {
+        if first > 0 && !any_from(first) {
+            return;
+        }
         let mut fd = first;
         let mut polled = [(); CHUNK].map(|()| {
             fd += 1;
@@ -30,17 +29,12 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
             break;
         }
         for open in polled.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0) {
-            seen += 1;
             if is_epoll(open.fd, probe) {
                 replace(open.fd);
             }
         }
-        // Numbers are given out from the lowest on: what was opened after the counting is in this chunk, too.
-        if expected != 0 && seen >= expected {
-            return;
-        }
     }
-    // An old kernel, a low limit, or descriptors with very high numbers.
+    // A low limit, or descriptors with very high numbers.
     let listing = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     numbers.into_iter().filter(|fd| is_epoll(*fd, probe)).for_each(replace);
@@ -49,6 +43,22 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>, expected: u64) {
 /// How many descriptors are looked at by one poll(2), which tells the open ones among them: a system call for each would
 /// take longer than the rest of a child's setup.
 const CHUNK: usize = 64;
+
+/// Beyond this the numbers are listed rather than tried.
+const LAST: i32 = 4096;
+
+/// Whether this process may have a descriptor from `first`, a multiple of 64, on.
+///
+/// A fork makes the child's table as large as its highest number demands, and select(2) is silent on numbers beyond the
+/// table, while those in it that are not open are an error. A look at `/proc` tells as much and takes a new process longer than the rest of its setup.
+fn any_from(first: i32) -> bool {
+    let mut asked = [0u64; LAST as usize / 64];
+    asked.iter_mut().skip(first.unsigned_abs() as usize / 64).for_each(|word| *word = u64::MAX);
+    let (set, none) = (asked.as_mut_ptr().cast::<libc::fd_set>(), std::ptr::null_mut());
+    let mut at_once = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    // SAFETY: the kernel reads and writes LAST bits at most, which is what `asked` has.
+    unsafe { libc::select(LAST, set, none, none, &raw mut at_once) != 0 }
+}
 
 /// Tells an epoll instance by the error for removing what it does not watch.
 fn is_epoll(fd: i32, probe: BorrowedFd<'_>) -> bool {
@@ -71,4 +81,55 @@ fn replace(fd: i32) {
     unsafe { libc::dup3(fresh, fd, flags) };
     // SAFETY: `fresh` was opened above and is ours alone.
     unsafe { libc::close(fresh) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::{
+        sys::{
+            epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+            wait::{WaitStatus, waitpid},
+        },
+        unistd::pipe,
+    };
+
+    use super::*;
+    use crate::sys::process;
+
+    /// Whether the instance under `number` watches what it watched in the host, as a forked child sees it.
+    fn is_shared_in_a_child(number: i32, setup: fn(BorrowedFd<'_>)) -> bool {
+        let (watched, _held) = pipe().unwrap();
+        let (probe, _other) = pipe().unwrap();
+        let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        epoll.add(&watched, EpollEvent::new(EpollFlags::EPOLLIN, 0)).unwrap();
+        // SAFETY: takes numbers; `number` is one that nothing else in this process has.
+        assert_eq!(unsafe { libc::dup2(epoll.0.as_raw_fd(), number) }, number);
+        let child = process::fork(|| {
+            setup(probe.as_fd());
+            // What an instance watches cannot be added once more.
+            let mut event = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: takes numbers and a valid event.
+            let added = unsafe { libc::epoll_ctl(number, libc::EPOLL_CTL_ADD, watched.as_raw_fd(), &raw mut event) };
+            process::exit_now(i32::from(Errno::result(added) == Err(Errno::EEXIST)));
+        });
+        // SAFETY: `number` was opened above.
+        unsafe { libc::close(number) };
+        match waitpid(child.unwrap(), None).unwrap() {
+            WaitStatus::Exited(_, code) => code == 1,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_instance_is_private_whatever_its_number() {
+        // SAFETY: takes a number.
+        let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+        let numbers = [60, 63, 64, 65, 127, 128, 200, 250, LAST - 1, LAST, LAST + 900];
+        for number in numbers.into_iter().filter(|number| i64::from(*number) < limit) {
+            assert!(is_shared_in_a_child(number, |_| {}), "{number}: nothing to be mended");
+            assert!(!is_shared_in_a_child(number, make_private), "{number}");
+        }
+    }
 }

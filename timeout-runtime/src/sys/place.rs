@@ -5,8 +5,8 @@
 /// Where a `&mut` argument lies.
 ///
 /// One is made around one call: the argument is held, lent to the body's closure, and not touched by anybody else until
-/// the call is over. The body runs in another process or not at all, so the place is read after the body there, and
-/// written after the unused closure is gone here.
+/// the call is over. A body that runs in another process has its place read after it there, and written after the unused
+/// closure is gone here. After a body that ran here the place is not used at all.
 #[derive(Debug)]
 pub(crate) struct Place<U: ?Sized>(*mut U);
 
@@ -15,11 +15,13 @@ impl<U: ?Sized> Place<U> {
         Place(argument)
     }
 
-    /// Gives the argument to the body. Its lifetime is the body's business: bodies may name their own.
-    pub(crate) fn lend<'a>(&self) -> &'a mut U {
-        // SAFETY: `of` was given an exclusive reference that outlives the call, and the place is not used before the
-        // closure that gets this one has been consumed.
-        unsafe { &mut *self.0 }
+    /// The same, and the argument for the body, which may keep it no longer than it was borrowed for.
+    pub(crate) fn lend(argument: &mut U) -> (Place<U>, &mut U) {
+        let place = Place::of(argument);
+        // SAFETY: the reference given stands for `argument`, which nobody uses any more, and the place is not used before
+        // the closure that gets this one has been consumed.
+        let argument = unsafe { &mut *place.0 };
+        (place, argument)
     }
 
     /// Looks at the argument after the body.

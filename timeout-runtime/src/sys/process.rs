@@ -3,9 +3,8 @@
 #![expect(unsafe_code, reason = "fork(2) and its surroundings have no safe wrapper")]
 
 use std::{
-    ffi::CStr,
     fs,
-    mem::MaybeUninit,
+    os::unix::fs::MetadataExt,
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -78,26 +77,19 @@ pub(crate) fn no_core_dump() {
     }
 }
 
+/// Whether the program was started with more rights than its user has: by set-uid, set-gid or file capabilities
+/// (`AT_SECURE`, getauxval(3)).
+pub(crate) fn has_foreign_rights() -> bool {
+    // SAFETY: looks a number up in a table that the kernel has made.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Whether this process has any child, living or dead. For a subreaper that means: any descendant at all.
 pub(crate) fn has_children() -> bool {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: a null siginfo is allowed by Linux; WNOWAIT leaves every child as it was.
     let result = unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, std::ptr::null_mut::<u8>(), flags, 0) };
     result == 0 || Errno::last() != Errno::ECHILD
-}
-
-/// How many descriptors this process has; 0 where the kernel does not tell at once (before Linux 6.2).
-pub(crate) fn descriptor_count() -> u64 {
-    stat(c"/proc/self/fd").map_or(0, |directory| directory.st_size.unsigned_abs())
-}
-
-/// stat(2), without the allocation and the code pages that std's takes: a child pays for every page it touches.
-fn stat(path: &CStr) -> Option<libc::stat> {
-    let mut stat = MaybeUninit::uninit();
-    // SAFETY: the path is a C string and `stat` has room for the answer.
-    let result = unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) };
-    // SAFETY: on success the kernel has filled it in.
-    (result == 0).then(|| unsafe { stat.assume_init() })
 }
 
 /// Tells whether the C library has never started a thread in this process: glibc keeps that in a variable (2.32,
@@ -122,7 +114,7 @@ impl AloneFlag {
 /// How many threads this process has; 1 if that cannot be told.
 pub(crate) fn thread_count() -> usize {
     // One link per task and two for the directory itself: one system call where reading a status file takes several.
-    let links = stat(c"/proc/self/task").map_or(0, |directory| directory.st_nlink);
+    let links = fs::metadata("/proc/self/task").map_or(0, |directory| directory.nlink());
     usize::try_from(links).unwrap_or(usize::MAX).saturating_sub(2).max(1)
 }
 

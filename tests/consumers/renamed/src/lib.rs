@@ -25,6 +25,16 @@ pub fn through_a_reexport(n: u64) -> Result<u64, String> {
     n.checked_mul(2).ok_or_else(|| "too much".to_owned())
 }
 
+#[timeout(60, crate = deadline)]
+pub fn io(path: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+#[timeout(60, flatten, crate = crate::reexport::hidden)]
+pub fn flat(path: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
 #[deadline::timeout(60, crate = deadline)]
 pub fn never() -> ! {
     panic!("on purpose")
@@ -50,6 +60,8 @@ mod tests {
         assert_eq!(by_absolute_path(&mut list).unwrap(), 1);
         assert_eq!(list, [1]);
         assert_eq!(through_a_reexport(2).unwrap(), Ok(4));
+        assert_eq!(io("/no/such/file").unwrap().unwrap_err().raw_os_error(), Some(2));
+        assert_eq!(flat("/no/such/file").unwrap_err().raw_os_error(), Some(2));
         assert!(never().unwrap_err().is_panic());
         assert!(fails().unwrap_err().is_panic());
     }

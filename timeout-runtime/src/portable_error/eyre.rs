@@ -1,0 +1,21 @@
+//! `eyre::Report`, by the feature of that name.
+
+use super::PortableError;
+use crate::RemoteError;
+
+/// The chain, `{}` and `{:#}` are the child's, and a downcast to `io::Error` works. So is `{:?}`, but for a backtrace and for
+/// the place that eyre's own hook adds, which are the caller's. A downcast to [`RemoteError`] gives the outermost text, whose
+/// `Debug` is the child's `{:?}` in full.
+///
+/// With `RUST_BACKTRACE` set, the child resolves its backtrace for that, which can take some tenths of a second of the limit.
+impl PortableError for eyre::Report {
+    type Wire = RemoteError;
+
+    fn to_wire(&self) -> RemoteError {
+        RemoteError::of(&**self).with_debug(format!("{self:?}"))
+    }
+
+    fn from_wire(wire: RemoteError) -> eyre::Report {
+        wire.rebuild(eyre::Report::new, eyre::Report::new, eyre::Report::wrap_err)
+    }
+}
