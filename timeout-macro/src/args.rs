@@ -49,7 +49,7 @@ pub(crate) const OPTIONS: [Spec; 12] = [
         support: Support::Later("until then call `setrlimit(RLIMIT_CPU, …)` first thing in the body"),
         example: "cpu = 1",
     },
-    Spec { name: "start", takes: Takes::Expression, support: Support::Yes, example: "start = fork" },
+    Spec { name: "start", takes: Takes::Expression, support: Support::Yes, example: "start = forkserver" },
     Spec { name: "flatten", takes: Takes::Nothing, support: Support::Yes, example: "flatten" },
     Spec { name: "error", takes: Takes::Expression, support: Support::Yes, example: "error = text" },
     Spec { name: "panic", takes: Takes::Expression, support: Support::Yes, example: "panic = \"resume\"" },

@@ -3,6 +3,8 @@
 //! It must never contain `unsafe`, `?`, `unwrap` or a bare name from the prelude: the user's crate may forbid the first
 //! three and shadow the last.
 
+mod served;
+
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -13,6 +15,7 @@ use crate::check;
 use crate::duration::{self, NANOS_PER_SECOND, Reading};
 use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
+pub(crate) use served::FORKSERVER;
 
 /// Expands `#[timeout(attribute)] item`.
 pub(crate) fn timeout(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
@@ -72,6 +75,7 @@ impl Expansion<'_> {
             (false, []) => self.run(),
             (false, held) => self.run_writing_back(held),
         };
+        let run = if self.is_served() { self.serve(&run) } else { run };
         let Self { call, function: Function { vis, defaultness, .. }, .. } = self;
         let block = self.block(&quote!(let #call = #builder; #run));
         quote!(#attrs #vis #defaultness #signature #block)
@@ -232,7 +236,9 @@ impl Expansion<'_> {
     fn signature(&self) -> TokenStream {
         let Self { function, runtime, .. } = self;
         let mut signature = function.sig.clone();
-        if !function.never_returns() {
+        if self.is_served() {
+            signature.inputs.iter_mut().enumerate().for_each(|(index, input)| served::name_plainly(index, input));
+        } else if !function.never_returns() {
             signature.inputs.iter_mut().for_each(without_mut);
         }
         if !function.is_test() && !self.is_flat() {
