@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::{Pid, getpid};
+use nix::{
+    libc,
+    unistd::{Pid, getpid},
+};
 
 use super::{raw, scenario};
 
@@ -34,8 +37,17 @@ pub(crate) fn tagged(tag: &str) -> Vec<Pid> {
 pub(crate) fn others() -> Vec<Pid> {
     let exempt = EXEMPT.lock().unwrap().clone();
     let mut pids = tagged(&scenario::tag());
-    pids.retain(|pid| *pid != getpid() && !exempt.contains(pid));
+    pids.retain(|pid| *pid != getpid() && !exempt.contains(pid) && !is_idle_server(*pid));
     pids
+}
+
+/// Whether a process is the fork server or one of its spares, and waits to be asked for something.
+pub(crate) fn is_idle_server(pid: Pid) -> bool {
+    let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split_whitespace().next().and_then(|number| number.parse().ok());
+    name.starts_with(b"timeout-runtime: fork server")
+        && number.is_some_and(|number: i64| [libc::SYS_recvmsg, libc::SYS_poll].contains(&number))
 }
 
 /// Waits until no other process of this scenario runs, for at most `bound`; gives how long that took.
