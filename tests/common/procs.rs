@@ -124,3 +124,9 @@ pub(crate) fn children() -> Vec<Pid> {
         .map(Pid::from_raw)
         .collect()
 }
+
+/// How long a process has been on a core, in nanoseconds.
+pub(crate) fn run_time(pid: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    stat.split_whitespace().next().map_or(0, |nanoseconds| nanoseconds.parse().unwrap())
+}

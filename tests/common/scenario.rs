@@ -57,6 +57,19 @@ pub(crate) fn run_as(program: &Path, path: &str, variables: &[(&str, &str)], bod
     }
 }
 
+/// The same in a host that has no server yet, and no oracle: the server stays.
+pub(crate) fn run_bare(path: &str, body: fn()) {
+    run_bare_as(&here(), path, body);
+}
+
+/// The same in a process of `program`.
+pub(crate) fn run_bare_as(program: &Path, path: &str, body: fn()) {
+    match is_inside(path) {
+        true => body(),
+        false => outside(path, program, &[]).unwrap_or_else(|failure| panic!("{failure}")),
+    }
+}
+
 /// The program of this test.
 pub(crate) fn here() -> PathBuf {
     env::current_exe().unwrap()

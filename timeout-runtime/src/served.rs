@@ -5,6 +5,7 @@
 //! freed, as a worker runs one call and ends: so it lives as long as any lifetime that the function may name.
 
 use std::{
+    borrow::Cow,
     ffi::{CStr, CString, OsStr, OsString},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -20,7 +21,11 @@ use crate::{
     child::outbox::Outbox,
     start::forkserver::Order,
     sys::image,
-    wire::{codec, message::Kind},
+    wire::{
+        codec,
+        message::Kind,
+        value::{self, Packed},
+    },
 };
 
 /// A type whose values, or borrows of them, can be sent to the fork server.
@@ -33,8 +38,9 @@ pub trait Travel {
     /// What arrives.
     type Owned: DeserializeOwned;
 
-    /// What is sent.
-    fn view(&self) -> impl Serialize;
+    /// What is sent; or why it cannot be.
+    #[doc(hidden)]
+    fn pack(&self) -> Result<Cow<'_, [u8]>, String>;
 
     /// Makes room for what has arrived, for good.
     fn settle<'a>(owned: Self::Owned) -> &'a mut Self
@@ -45,8 +51,8 @@ pub trait Travel {
 impl<T: Portable> Travel for T {
     type Owned = T;
 
-    fn view(&self) -> impl Serialize {
-        self
+    fn pack(&self) -> Result<Cow<'_, [u8]>, String> {
+        value::pack(self).map(Packed::into_bytes)
     }
 
     fn settle<'a>(owned: T) -> &'a mut T
@@ -60,8 +66,8 @@ impl<T: Portable> Travel for T {
 impl<T: Portable> Travel for [T] {
     type Owned = Vec<T>;
 
-    fn view(&self) -> impl Serialize {
-        self
+    fn pack(&self) -> Result<Cow<'_, [u8]>, String> {
+        value::pack_items(self).map(Packed::into_bytes)
     }
 
     fn settle<'a>(owned: Vec<T>) -> &'a mut [T]
@@ -73,12 +79,13 @@ impl<T: Portable> Travel for [T] {
 }
 
 macro_rules! borrowed_texts {
-    ($($borrowed:ty, $owned:ty, $into:ident;)*) => {
+    ($($borrowed:ty, $owned:ty, $into:ident, |$it:ident| $pack:expr;)*) => {
         $(impl Travel for $borrowed {
             type Owned = $owned;
 
-            fn view(&self) -> impl Serialize {
-                self
+            fn pack(&self) -> Result<Cow<'_, [u8]>, String> {
+                let $it = self;
+                $pack
             }
 
             fn settle<'a>(owned: $owned) -> &'a mut $borrowed {
@@ -89,10 +96,14 @@ macro_rules! borrowed_texts {
 }
 
 borrowed_texts! {
-    str, String, into_boxed_str;
-    Path, PathBuf, into_boxed_path;
-    OsStr, OsString, into_boxed_os_str;
-    CStr, CString, into_boxed_c_str;
+    str, String, into_boxed_str, |it| Ok(Cow::Borrowed(it.as_bytes()));
+    Path, PathBuf, into_boxed_path, |it| encode(it);
+    OsStr, OsString, into_boxed_os_str, |it| encode(it);
+    CStr, CString, into_boxed_c_str, |it| encode(it);
+}
+
+fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Cow<'static, [u8]>, String> {
+    codec::encode(value).map(Cow::Owned).map_err(|error| error.to_string())
 }
 
 /// An argument that is passed by value.
@@ -128,60 +139,77 @@ impl<'a, T: Travel + ?Sized> Mut<'a, T> {
     }
 }
 
-/// The arguments of one call, as nested pairs that end in `()`.
+/// The arguments of one call, as nested pairs that end in `()`. Each travels with its length before it.
 pub trait Arguments: Sized {
-    /// What arrives.
-    type Owned: DeserializeOwned;
+    /// Puts them behind what is there; says what cannot travel otherwise.
+    #[doc(hidden)]
+    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String>;
 
-    /// What is sent.
-    fn view(&self) -> impl Serialize;
-
-    /// Makes the arguments again from what has arrived.
-    fn settle(owned: Self::Owned) -> Self;
+    /// Makes the arguments again from what has arrived, and takes it off the front.
+    #[doc(hidden)]
+    fn settle(bytes: &mut &[u8]) -> Result<Self, String>;
 }
 
 impl Arguments for () {
-    type Owned = ();
+    fn pack(&self, _: &mut Vec<u8>) -> Result<(), String> {
+        Ok(())
+    }
 
-    fn view(&self) -> impl Serialize {}
-
-    fn settle((): ()) {}
+    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
+        if bytes.is_empty() { Ok(()) } else { Err(format!("{} bytes are left over", bytes.len())) }
+    }
 }
 
 impl<T: Portable, Rest: Arguments> Arguments for (Val<T>, Rest) {
-    type Owned = (T, Rest::Owned);
-
-    fn view(&self) -> impl Serialize {
-        (&self.0.0, self.1.view())
+    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
+        put(&self.0.0, bytes)?;
+        self.1.pack(bytes)
     }
 
-    fn settle((first, rest): Self::Owned) -> Self {
-        (Val(first), Rest::settle(rest))
+    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok((Val(take::<T>(bytes)?), Rest::settle(bytes)?))
     }
 }
 
 impl<'a, T: Travel + ?Sized, Rest: Arguments> Arguments for (Ref<'a, T>, Rest) {
-    type Owned = (T::Owned, Rest::Owned);
-
-    fn view(&self) -> impl Serialize {
-        (self.0.0.view(), self.1.view())
+    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
+        put(self.0.0, bytes)?;
+        self.1.pack(bytes)
     }
 
-    fn settle((first, rest): Self::Owned) -> Self {
-        (Ref(T::settle(first)), Rest::settle(rest))
+    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok((Ref(T::settle(take::<T>(bytes)?)), Rest::settle(bytes)?))
     }
 }
 
 impl<'a, T: Travel + ?Sized, Rest: Arguments> Arguments for (Mut<'a, T>, Rest) {
-    type Owned = (T::Owned, Rest::Owned);
-
-    fn view(&self) -> impl Serialize {
-        (self.0.0.view(), self.1.view())
+    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
+        put(self.0.0, bytes)?;
+        self.1.pack(bytes)
     }
 
-    fn settle((first, rest): Self::Owned) -> Self {
-        (Mut(T::settle(first)), Rest::settle(rest))
+    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok((Mut(T::settle(take::<T>(bytes)?)), Rest::settle(bytes)?))
     }
+}
+
+fn put<T: Travel + ?Sized>(argument: &T, bytes: &mut Vec<u8>) -> Result<(), String> {
+    let packed = argument.pack()?;
+    let room = bytes.try_reserve(size_of::<u64>() + packed.len());
+    room.map_err(|error| format!("there is no room for {} bytes: {error}", packed.len()))?;
+    // A length in memory fits into 64 bits.
+    bytes.extend_from_slice(&(packed.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&packed);
+    Ok(())
+}
+
+fn take<T: Travel + ?Sized>(bytes: &mut &[u8]) -> Result<T::Owned, String> {
+    let cut = || "they were cut short".to_owned();
+    let (length, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| cut())?;
+    let (argument, rest) = rest.split_at_checked(length).ok_or_else(cut)?;
+    *bytes = rest;
+    value::unpack(argument)
 }
 
 impl Call {
@@ -224,7 +252,10 @@ impl Call {
     #[track_caller]
     fn served<A: Arguments>(self, function: &'static str, arguments: &A, enter: image::Thunk) -> Call {
         let origin = Origin::here(function);
-        let pack = || codec::encode(&arguments.view()).map_err(|error| error.to_string());
+        let pack = || {
+            let mut bytes = Vec::new();
+            arguments.pack(&mut bytes).map(|()| bytes)
+        };
         let arguments = catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| Err("its `Serialize` panicked".into()));
         let order = Arc::new(Order { thunk: enter, arguments });
         self.by(Route::Server { order, origin })
@@ -249,18 +280,16 @@ where
 }
 
 /// What a worker does for [`serve`].
-fn enter<A: Arguments, Out, F: Fn(Call, A) -> Out + Copy>(arguments: Vec<u8>) {
-    let arguments = A::settle(open::<A::Owned>(arguments));
-    let _ = image::conjure::<F>()(Call::new(Duration::MAX).by(Route::Here), arguments);
-}
-
-/// Decodes what has arrived; the body has not begun.
-fn open<T: DeserializeOwned>(arguments: Vec<u8>) -> T {
-    match (codec::decode(&arguments), Outbox::current()) {
-        (Ok(arguments), _) => arguments,
+fn enter<A: Arguments, Out, F: Fn(Call, A) -> Out + Copy>(bytes: Vec<u8>) {
+    match (A::settle(&mut &*bytes), Outbox::current()) {
+        (Ok(arguments), _) => {
+            drop(bytes);
+            let _ = image::conjure::<F>()(Call::new(Duration::MAX).by(Route::Here), arguments);
+        }
+        // The body has not begun.
         (Err(why), Some(outbox)) => {
             outbox.end_with(Kind::Lost, format!("its arguments could not be decoded: {why}").as_bytes())
         }
-        (Err(_), None) => crate::sys::process::exit_now(1),
+        (Err(_), None) => {}
     }
 }

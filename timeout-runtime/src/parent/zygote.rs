@@ -29,7 +29,7 @@ use nix::{
 use super::flights::{Flight, Flights};
 use crate::{
     deadline::Deadline,
-    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, shared, spawn},
+    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, shared, spawn},
     wire::{
         stage::Stages,
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
@@ -49,9 +49,11 @@ pub(crate) struct Zygotes {
 pub(crate) struct Zygote {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Dropped before `control`, whose descriptor it enters: a forked child must not keep that.
-    _flight: Option<Flight>,
+    /// Dropped before the two, whose descriptors they enter: a forked child must not keep them.
+    _flights: [Option<Flight>; 2],
     control: OwnedFd,
+    /// The reading end of a pipe whose other end the server has: the kernel kills it when this one is closed.
+    _life: OwnedFd,
     stages: Stages,
     /// What it was started with.
     environment: Vec<CString>,
@@ -145,20 +147,22 @@ impl Zygote {
         }
         let (control, theirs) = fdpass::messages().map_err(|errno| failed("socketpair", errno))?;
         let page = shared::file().map_err(|errno| failed("memfd_create", errno))?;
+        let (life, tied) = pipe::pipe().map_err(|errno| failed("pipe", errno))?;
         let own_pidfd = pidfd::open(getpid()).map_err(|errno| failed("pidfd_open", errno))?;
         let nothing = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| failed("/dev/null", errno))?;
         let environment = environment::entries();
         let name = format!("{}{}", image::SERVER, getpid());
         let name = CString::new(name).map_err(io::Error::other)?;
-        let given = [&theirs, &nothing, &nothing, &own_pidfd, &page].map(AsFd::as_fd);
+        let given = [&theirs, &nothing, &nothing, &own_pidfd, &page, &tied].map(AsFd::as_fd);
         let spawned = spawn::detached(c"/proc/self/exe", &name, &environment, given)
             .map_err(|errno| failed("the fork server (/proc/self/exe)", errno))?;
         let zygote = Zygote {
             pid: spawned.pid,
             pidfd: spawned.pidfd,
-            _flight: flights.enter(fd::number(&control)),
+            _flights: [&control, &life].map(|end| flights.enter(fd::number(end))),
             control,
+            _life: life,
             stages: Stages::in_file(page.as_fd()),
             environment,
             rights,
@@ -181,9 +185,12 @@ impl Zygote {
                 Some(worker) => {
                     self.taken.fetch_add(1, Ordering::Relaxed);
                     self.has_given.store(true, Ordering::Relaxed);
-                    // One that somebody has killed while it waited is no use.
-                    if is_readable(&worker.pidfd, Some(Duration::ZERO)) {
-                        continue;
+                    // One that somebody has killed while it waited is no use, and neither is one that is about to be, as
+                    // its server is gone.
+                    match self.which_is_gone(&worker) {
+                        (_, true) => return Err(NoWorker::Gone),
+                        (true, false) => continue,
+                        (false, false) => {}
                     }
                     if !is_readable(&self.control, Some(Duration::ZERO)) {
                         self.report(false);
@@ -268,6 +275,13 @@ impl Zygote {
 
     pub(crate) fn has_given(&self) -> bool {
         self.has_given.load(Ordering::Relaxed)
+    }
+
+    fn which_is_gone(&self, worker: &Waiting) -> (bool, bool) {
+        let mut polled = [&worker.pidfd, &self.pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        let _ = ppoll(&mut polled, Some(TimeSpec::from(Duration::ZERO)), None);
+        let [worker, server] = polled.map(|polled| polled.any().unwrap_or(false));
+        (worker, server)
     }
 
     pub(crate) fn is_gone(&self) -> bool {

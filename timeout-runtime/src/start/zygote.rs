@@ -28,7 +28,7 @@ use nix::{
 use crate::{
     child::{panic, spare},
     sys::{
-        fd, fdpass, image,
+        fd, fdpass, image, lifeline,
         pidfd::{self, Whom},
         pipe, process, signal,
     },
@@ -61,18 +61,19 @@ fn serve_if_asked(argument: &str) {
     if !fdpass::is_made_by(std::io::stdin().as_fd(), host) {
         return;
     }
-    let given = [0, 3, 4].map(fd::inherited);
-    let [Ok(control), Ok(host_pidfd), Ok(stages)] = given else { process::exit_now(1) };
+    let given = [0, 3, 4, 5].map(fd::inherited);
+    let [Ok(control), Ok(host_pidfd), Ok(stages), Ok(life)] = given else { process::exit_now(1) };
     let pages = Stages::in_file(stages.as_fd());
     drop(stages);
     // Whatever happens in here, `main` never runs.
-    let _ = catch_unwind(AssertUnwindSafe(|| serve(control, host_pidfd, pages)));
+    let _ = catch_unwind(AssertUnwindSafe(|| serve(control, host_pidfd, life, pages)));
     process::exit_now(1)
 }
 
-fn serve(control: OwnedFd, host_pidfd: OwnedFd, stages: Stages) {
+fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
     // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
     let _ = process::new_session();
+    lifeline::tie(life.as_fd(), getpid());
     let _ = chdir("/");
     // Ignored, it would take the statuses of the workers along.
     signal::set_default(libc::SIGCHLD);
@@ -83,6 +84,7 @@ fn serve(control: OwnedFd, host_pidfd: OwnedFd, stages: Stages) {
         stages,
         control,
         host_pidfd,
+        life,
         workers: Vec::new(),
         waiting: 0,
         target: *SPARES.start(),
@@ -113,6 +115,8 @@ struct Server {
     pid: Pid,
     control: OwnedFd,
     host_pidfd: OwnedFd,
+    /// Kept, not used: the kernel kills us when its other end is closed.
+    life: OwnedFd,
     stages: Stages,
     workers: Vec<Worker>,
     /// Workers in the socket that no caller has taken, as far as is known.
@@ -289,7 +293,7 @@ impl Server {
 
     /// The descriptors that a worker must not keep.
     fn fds(&self) -> impl Iterator<Item = i32> {
-        let own = [&self.control, &self.host_pidfd].map(fd::number);
+        let own = [&self.control, &self.host_pidfd, &self.life].map(fd::number);
         let workers = self.workers.iter().flat_map(|worker| [&worker.pidfd, &worker.line].map(fd::number));
         own.into_iter().chain(workers)
     }

@@ -35,7 +35,7 @@ pub(crate) struct Spawned {
 }
 
 /// How many descriptors a program can be given.
-pub(crate) const GIVEN: usize = 5;
+pub(crate) const GIVEN: usize = 6;
 
 /// What the two processes need, and what they tell.
 struct Plan {
