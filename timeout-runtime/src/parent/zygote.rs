@@ -29,7 +29,7 @@ use nix::{
 use super::flights::{Flight, Flights};
 use crate::{
     deadline::Deadline,
-    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, shared, spawn},
+    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared, spawn},
     wire::{
         stage::Stages,
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
@@ -139,7 +139,7 @@ impl Zygotes {
 
 impl Zygote {
     fn start(flights: &'static Flights, rights: Rights, preloads: Vec<u64>) -> io::Result<Zygote> {
-        if image::is_privileged() {
+        if process::has_foreign_rights() {
             return Err(io::Error::other("a set-user-ID program has no fork server; use `start = fork`"));
         }
         if !image::is_caught() {

@@ -55,7 +55,7 @@ const MOST_WAITING: u32 = 64;
 /// must not have more rights than whoever started it.
 fn serve_if_asked(argument: &str) {
     let Ok(host) = argument.parse().map(Pid::from_raw) else { return };
-    if image::is_privileged() {
+    if process::has_foreign_rights() {
         return;
     }
     if !fdpass::is_made_by(std::io::stdin().as_fd(), host) {

@@ -71,12 +71,6 @@ pub(crate) fn is_caught() -> bool {
     IS_CAUGHT.load(Ordering::Relaxed)
 }
 
-/// Whether this process has more rights than whoever started it (getauxval(3), `AT_SECURE`).
-pub(crate) fn is_privileged() -> bool {
-    // SAFETY: takes and gives a number.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
 /// Gives the number of a function; `None` if it is not in the program's own file.
 pub(crate) fn number_of(thunk: Thunk) -> Option<u64> {
     let code = code()?;
