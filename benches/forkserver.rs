@@ -60,7 +60,7 @@ fn main() {
         sized(mebibytes, threads, &bare);
     }
     println!("\n| calls per second | bare fork | fork server | ratio |\n|---|---|---|---|");
-    [1, 2, 8].map(sustained);
+    [1, 2, 8].into_iter().for_each(sustained);
     println!("\n| 1 MiB | median | p99 | ratio |\n|---|---|---|---|");
     mebibyte();
     println!("\n| work of another thread of a host of 1 GiB, alone = 1 | |\n|---|---|");
@@ -128,7 +128,7 @@ fn sustained(callers: usize) {
     let (mut bare, mut served) = (0.0, 0.0);
     for _ in 0..3 {
         bare += rate(bare_fork) / 3.0;
-        served += rate(|| drop(by_server(1).expect("a call"))) / 3.0;
+        served += rate(|| assert_eq!(by_server(1).expect("a call"), 1)) / 3.0;
     }
     println!("| {callers} callers | {bare:.0} | {served:.0} | {:.2} |", served / bare);
 }
@@ -172,8 +172,8 @@ fn beside() {
     let (mut alone, mut served, mut forked) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         alone.push(work(None));
-        served.push(work(Some(|| drop(by_server(1).expect("a call")))));
-        forked.push(work(Some(|| drop(by_fork(1).expect("a call")))));
+        served.push(work(Some(|| assert_eq!(by_server(1).expect("a call"), 1))));
+        forked.push(work(Some(|| assert_eq!(by_fork(1).expect("a call"), 1))));
     }
     let median = |mut rates: Vec<f64>| {
         rates.sort_by(f64::total_cmp);

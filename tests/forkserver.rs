@@ -16,7 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Mark, SOON, Start, assert_fails, oracle::Snapshot, procs, raw, scenario, seccomp, travel::Fun};
+use common::{
+    LONG, Mark, SOON, Start, assert_fails, oracle::Snapshot, procs, raw, scenario, seccomp, shapes, travel::Fun,
+};
 use nix::{
     errno::Errno,
     libc,
@@ -88,6 +90,7 @@ from_nothing![
     without_exec_it_is_not_started,
     without_proc_it_is_not_started,
     a_name_alone_makes_no_server,
+    a_tree_dies_where_the_host_has_no_privileges,
 ];
 
 /// A call by the server that must give a value.
@@ -669,6 +672,25 @@ fn a_name_alone_makes_no_server() {
             program.stderr(Stdio::inherit()).stdout(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("a_name_alone_makes_no_server: test"), "the program did not run as usual: {text}");
+    }
+}
+
+fn a_tree_dies_where_the_host_has_no_privileges() {
+    if raw::is_root() {
+        raw::become_nobody();
+        raw::set_dumpable();
+    }
+    for shape in shapes::all() {
+        let mark = Mark::new();
+        let arguments = (shape.name.to_owned(), mark.again());
+        let result = Call::new(0.7).run_in_server(arguments, |(name, mark): (String, Mark)| {
+            shapes::named(&name).plant_and_tell(&mark);
+            raw::pause()
+        });
+        assert!(result.unwrap_err().is_late(), "{}", shape.name);
+        let told: Vec<_> = mark.hear_all().into_iter().map(|pid| Pid::from_raw(pid as i32)).collect();
+        assert_eq!(told.len(), shape.tellers, "{}", shape.name);
+        procs::assert_gone_within(&told, SOON);
     }
 }
 

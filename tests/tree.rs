@@ -23,7 +23,6 @@ use timeout_runtime::{Reason, TimedOut};
 
 common::scenarios_everywhere![
     a_late_body_is_killed_with_all_it_started,
-    so_it_is_by_a_user_without_privileges,
     nothing_runs_on_after_a_value,
     nothing_runs_on_after_a_panic,
     nothing_runs_on_after_an_exit,
@@ -33,6 +32,7 @@ common::scenarios_everywhere![
 ];
 
 common::scenarios![
+    so_it_is_by_a_user_without_privileges,
     so_it_is_in_a_host_that_may_not_look_at_itself,
     a_grandchild_with_the_result_pipe_does_not_delay_the_return,
     nested_calls_die_with_the_outermost,

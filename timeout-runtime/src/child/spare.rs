@@ -4,6 +4,7 @@
 //! not depend on the call is done ahead. Then it sleeps until its order comes, or nobody is left who could send one.
 
 use std::{
+    ops::Range,
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -21,11 +22,13 @@ use super::{
     run::{do_job, not_started},
 };
 use crate::{
-    sys::{crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, signal, terminate},
+    sys::{crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, signal, stdout, terminate},
     wire::{
+        frame::Token,
         message::Kind,
         order::{Description, HEAD, Head},
         stage::StageCell,
+        value,
     },
 };
 
@@ -53,15 +56,16 @@ pub(crate) fn run(spare: Spare) -> ! {
     panic::watch();
     // The news of its server's end is a signal.
     signal::set_mask(&SigSet::empty());
-    let Ok(Some((head, fds))) = receive_head(&line) else { process::exit_now(0) };
-    let outbox = Outbox::open(pipe, head.token, stage, true);
-    let (description, arguments) = match receive_rest(&line, head) {
+    rehearse(&line);
+    let Some(mut arrival) = receive_head(&line) else { process::exit_now(0) };
+    let outbox = Outbox::open(pipe, arrival.head.token, stage, true);
+    let (description, arguments) = match receive_rest(&line, &mut arrival) {
         Ok(order) => order,
         Err(why) => outbox.end_with(Kind::Lost, why.as_bytes()),
     };
     // The server keeps an end of its own; what the body starts must not have it.
     drop(line);
-    if let Err((step, errno)) = settle(&description, fds) {
+    if let Err((step, errno)) = settle(&description, arrival.fds) {
         not_started(outbox, step, errno);
     }
     if description.options.has_grace {
@@ -75,28 +79,48 @@ pub(crate) fn run(spare: Spare) -> ! {
     do_job(outbox, &mut |_| thunk(arguments.take().unwrap_or_default()))
 }
 
-/// Waits for the first bytes; `None` if nobody will ever send any.
-fn receive_head(line: &OwnedFd) -> nix::Result<Option<(Head, Vec<OwnedFd>)>> {
-    let mut bytes = [0; HEAD];
-    let (count, fds) = fdpass::receive(line.as_fd(), &mut bytes, true)?;
-    // The sender puts the head into one message, which a stream may not cut that early.
-    Ok((count == HEAD).then(|| Head::parse(&bytes)).flatten().map(|head| (head, fds)))
+/// What has arrived first: the head, what came with it, and what came behind it.
+struct Arrival {
+    head: Head,
+    fds: Vec<OwnedFd>,
+    bytes: [u8; FIRST],
+    /// The part of `bytes` that has not been taken.
+    rest: Range<usize>,
 }
 
-fn receive_rest(line: &OwnedFd, head: Head) -> Result<(Description<Options>, Vec<u8>), String> {
-    let description = receive_bytes(line, head.description)?;
+/// How much is received at once: a small order is all there then.
+const FIRST: usize = 2048;
+
+/// Waits for the first bytes; `None` if nobody will ever send any.
+fn receive_head(line: &OwnedFd) -> Option<Arrival> {
+    let mut bytes = [0; FIRST];
+    let (count, fds) = fdpass::receive(line.as_fd(), &mut bytes, true).ok()?;
+    // The sender puts the head into one message, which a stream does not cut that early.
+    let head = Head::parse(bytes.first_chunk::<HEAD>().filter(|_| count >= HEAD)?)?;
+    Some(Arrival { head, fds, bytes, rest: HEAD..count })
+}
+
+fn receive_rest(line: &OwnedFd, arrival: &mut Arrival) -> Result<(Description<Options>, Vec<u8>), String> {
+    let description = receive_bytes(line, arrival, arrival.head.description)?;
     let description = catch_unwind(AssertUnwindSafe(|| Description::parse(&description)))
         .unwrap_or_else(|_| Err("unreadable".into()))
         .map_err(|why| format!("the order of the call did not arrive: {why}"))?;
-    Ok((description, receive_bytes(line, head.arguments)?))
+    Ok((description, receive_bytes(line, arrival, arrival.head.arguments)?))
 }
 
 /// Receives so many bytes, making room as they come.
-fn receive_bytes(line: &OwnedFd, count: u64) -> Result<Vec<u8>, String> {
+fn receive_bytes(line: &OwnedFd, arrival: &mut Arrival, count: u64) -> Result<Vec<u8>, String> {
     let mut landing = PlainVec::<u8>::new();
     let mut left = count;
     while left > 0 {
         landing.make_room(left).map_err(|error| format!("there was no room for its arguments: {error}"))?;
+        let here = &arrival.bytes[arrival.rest.clone()];
+        if !here.is_empty() {
+            let taken = landing.copy_from(&here[..here.len().min(usize::try_from(left).unwrap_or(usize::MAX))]);
+            arrival.rest.start += taken;
+            left -= taken as u64;
+            continue;
+        }
         match landing.read_from(line.as_fd(), left) {
             Ok(0) => return Err("its arguments did not arrive whole".into()),
             // No more than was asked for.
@@ -106,6 +130,27 @@ fn receive_bytes(line: &OwnedFd, count: u64) -> Result<Vec<u8>, String> {
         }
     }
     Ok(landing.finish().unwrap_or_default())
+}
+
+/// Does once what every call does, with nothing: each page of code and data that a new process touches for the first time
+/// takes about a microsecond, and that is better spent before anybody waits.
+fn rehearse(line: &OwnedFd) {
+    let options = Options { has_grace: false, watch_panics: true };
+    let description = Description { thunk: 0, options, mask: 0, environment: None, streams: [true; 3] };
+    let bytes = description.to_bytes().unwrap_or_default();
+    // It may have come already: looked at, it stays.
+    let _ = fdpass::peek(line.as_fd());
+    let head = Head { token: Token(0), description: bytes.len() as u64, arguments: 0 };
+    let mut first = [0; FIRST];
+    first[..bytes.len().min(FIRST)].copy_from_slice(&bytes[..bytes.len().min(FIRST)]);
+    let mut arrival = Arrival { head, fds: Vec::new(), bytes: first, rest: 0..bytes.len().min(FIRST) };
+    let _ = receive_rest(line, &mut arrival);
+    let _ = settle(&description, Vec::new());
+    let value = (1u64, String::from("a text"));
+    let _ = value::pack(&value).map(|packed| value::rehearse::<(u64, String)>(&packed).is_ok());
+    let _ = value::unpack::<u64>(&[0; 8]);
+    let _ = catch_unwind(|| process::has_children());
+    stdout::flush();
 }
 
 /// Takes the place in the system that the host has: where it is, what it is told, and where it reads and prints.

@@ -41,6 +41,9 @@ pub(crate) struct Order {
 /// So many servers in a row may end before they have given a single worker.
 const ATTEMPTS: u32 = 3;
 
+/// Arguments up to this size are copied into one message with the rest.
+const SMALL: usize = 16 << 10;
+
 /// Gives `order` to a worker.
 pub(crate) fn start(
     host: &'static Host,
@@ -100,17 +103,20 @@ fn send(
     let head = Head { token, description: description.len() as u64, arguments: arguments.len() as u64 };
     let open_streams = (0..3).zip(streams).filter(|(_, is_open)| *is_open).map(|(number, _)| number);
     let fds: Vec<_> = [fd::number(&directory)].into_iter().chain(open_streams).collect();
+    // A small order in one piece: the worker wakes once.
+    let mut first = [&head.to_bytes()[..], &description].concat();
+    let behind = if arguments.len() <= SMALL { &[][..] } else { arguments };
+    if behind.is_empty() {
+        first.extend_from_slice(arguments);
+    }
     let mut has_gone = false;
-    for (index, bytes) in [&head.to_bytes()[..], &description, arguments].into_iter().enumerate() {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match fdpass::send(waiting.line.as_fd(), rest, if index == 0 { &fds } else { &[] }) {
-                Ok(sent) => rest = &rest[sent..],
+    for (bytes, fds) in [(&first[..], &fds[..]), (behind, &[])] {
+        let (mut rest, mut fds) = (bytes, fds);
+        while !rest.is_empty() && !has_gone {
+            match fdpass::send(waiting.line.as_fd(), rest, fds) {
+                Ok(sent) => (rest, fds) = (&rest[sent..], &[]),
                 Err(Errno::EAGAIN) => wait_for_room(&waiting, deadline, cancel)?,
-                Err(Errno::EPIPE | Errno::ECONNRESET) => {
-                    has_gone = true;
-                    break;
-                }
+                Err(Errno::EPIPE | Errno::ECONNRESET) => has_gone = true,
                 Err(errno) => return Err(NoChild::failed("sending the arguments", errno)),
             }
         }
