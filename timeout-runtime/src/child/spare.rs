@@ -22,7 +22,10 @@ use super::{
     run::{do_job, not_started},
 };
 use crate::{
-    sys::{crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, signal, stdout, terminate},
+    sys::{
+        crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, sched, signal, stdout,
+        terminate,
+    },
     wire::{
         frame::Token,
         message::Kind,
@@ -44,8 +47,7 @@ pub(crate) struct Spare {
 /// Becomes a worker, waits for its order and carries it out. All signals are blocked since before the fork.
 pub(crate) fn run(spare: Spare) -> ! {
     let Spare { server, pipe, line, stage } = spare;
-    // What comes first and why is told in `run`; here nothing is inherited from a host. A preload may have set handlers.
-    signal::reset_handlers();
+    // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
     if process::new_session().is_err() || !lifeline::arm(pipe.as_fd(), getpid(), server) {
         process::exit_now(0);
     }
@@ -57,6 +59,7 @@ pub(crate) fn run(spare: Spare) -> ! {
     // The news of its server's end is a signal.
     signal::set_mask(&SigSet::empty());
     rehearse(&line);
+    sched::be_patient(false);
     let Some(mut arrival) = receive_head(&line) else { process::exit_now(0) };
     let outbox = Outbox::open(pipe, arrival.head.token, stage, true);
     let (description, arguments) = match receive_rest(&line, &mut arrival) {

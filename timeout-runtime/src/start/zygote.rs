@@ -30,7 +30,7 @@ use crate::{
     sys::{
         fd, fdpass, image, lifeline,
         pidfd::{self, Whom},
-        pipe, process, signal,
+        pipe, process, sched, signal,
     },
     wire::{
         stage::{Stage, Stages},
@@ -90,6 +90,8 @@ fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
         target: *SPARES.start(),
         hurried: Instant::now(),
     };
+    // What is asked of us can wait for whoever asks: a caller that takes a worker, or is done with one, has to go on.
+    sched::be_patient(true);
     if let Err(why) = server.begin() {
         server.answer(&Answer::Failed { why }, &[]);
         return;
@@ -170,6 +172,10 @@ impl Server {
             catch_unwind(AssertUnwindSafe(|| preload(Vec::new())))
                 .map_err(|payload| format!("a preload panicked: {}", panic::text(&*payload)))?;
         }
+        // A preload may have set some; every worker starts without, and this once is cheaper than in each.
+        let mask = signal::block_all();
+        signal::reset_handlers();
+        signal::set_mask(&mask);
         match process::thread_count() {
             1 => Ok(()),
             more => Err(format!("a preload has left {} threads in the fork server, which may have none", more - 1)),
