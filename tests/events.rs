@@ -64,7 +64,7 @@ fn refuse<S: serde::Serializer>(_value: &u8, _serializer: S) -> Result<S::Ok, S:
 /// A way to fail, given the word for it: tells the number of its process first.
 type Failing = fn(Start, &Mark) -> Result<(), TimedOut>;
 
-const FAILURES: [(&str, Level, Failing); 6] = [
+const FAILURES: [(&str, Level, Failing); 8] = [
     ("late", Level::WARN, |start, mark| {
         start.call(0.05).run(|| {
             mark.tell(here());
@@ -81,6 +81,20 @@ const FAILURES: [(&str, Level, Failing); 6] = [
         start.call(LONG).run(|| {
             mark.tell(here());
             process::abort()
+        })
+    }),
+    ("out_of_memory", Level::WARN, |start, mark| {
+        start.call(LONG).memory(64 << 20).run(|| {
+            mark.tell(here());
+            std::hint::black_box(vec![1u8; 1 << 30]);
+        })
+    }),
+    ("out_of_cpu", Level::WARN, |start, mark| {
+        start.call(LONG).cpu(0.05).run(|| {
+            mark.tell(here());
+            loop {
+                std::hint::spin_loop();
+            }
         })
     }),
     ("exited", Level::WARN, |start, mark| {

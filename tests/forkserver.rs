@@ -29,7 +29,7 @@ use nix::{
     unistd::{Pid, getpid, getppid, getuid},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use timeout_runtime::{Call, Cancel, Ran, Reason, TimedOut, forkserver};
+use timeout_runtime::{Call, Cancel, Ran, Reason, Resource, Rlimit, TimedOut, forkserver};
 
 /// Turns functions into tests by the fork server alone, which has been started.
 macro_rules! by_server {
@@ -70,6 +70,7 @@ by_server![
     a_fork_of_the_host_has_a_server_of_its_own,
     a_host_that_drops_its_rights_gets_another_server,
     the_usage_of_a_worker_is_told,
+    bounds_hold_in_a_worker,
 ];
 
 from_nothing![
@@ -503,6 +504,23 @@ fn the_usage_of_a_worker_is_told(_: Start) {
         .unwrap_err();
     let usage = error.usage().expect("the server has told it");
     assert!(usage.cpu() > Duration::from_millis(5), "{usage:?}");
+}
+
+fn bounds_hold_in_a_worker(_: Start) {
+    let spin = |()| -> u8 {
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    let cpu = Call::new(LONG).cpu(0.1).run_in_server((), spin);
+    assert_fails!(cpu, Reason::OutOf(Resource::Cpu), Ran::Maybe | Ran::Yes);
+    let memory = Call::new(LONG).memory(64 << 20).run_in_server((), |()| vec![1u8; 1 << 30].len());
+    assert_fails!(memory, Reason::OutOf(Resource::Memory), Ran::Maybe | Ran::Yes);
+    let opens = |()| fs::File::open("/dev/null").is_ok();
+    assert!(!Call::new(LONG).rlimit(Rlimit::OpenFiles, 0).run_in_server((), opens).unwrap());
+    // The next worker has none of it.
+    assert!(ask(opens));
+    assert_eq!(ask(|()| vec![1u8; 256 << 20].len()), 256 << 20);
 }
 
 // ---- From nothing ---------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ with_variable!(set "1" [
     a_late_body_runs_on,
     the_value_is_given_as_it_is,
     an_error_is_given_as_it_is,
+    what_was_used_is_told,
     mutable_arguments_are_changed,
     a_panic_is_printed_and_told,
     a_panic_goes_on_where_it_is_to_be_resumed,
@@ -165,6 +166,18 @@ fn an_error_is_given_as_it_is() {
     assert_eq!(fails_flat().unwrap(), process::id());
     let result = Call::new(LONG).run_result(|| -> io::Result<u32> { Ok(process::id()) });
     assert_eq!(result.unwrap().unwrap(), process::id());
+}
+
+fn what_was_used_is_told() {
+    let body = || {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(60) {}
+        process::id()
+    };
+    let (pid, usage) = Call::new(LONG).run_measured(body).unwrap();
+    assert_eq!(pid, process::id());
+    // Something of a core, on any machine.
+    assert!(usage.cpu() > Duration::from_millis(1) && usage.peak_memory() > 0, "{usage:?}");
 }
 
 fn mutable_arguments_are_changed() {

@@ -282,6 +282,21 @@ pub(crate) fn scheduling() -> String {
     format!("{:x?}", &attributes[1..12])
 }
 
+/// Maps memory that is never touched; gives where.
+pub(crate) fn map_untouched(size: usize) -> usize {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping.
+    let address = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    assert_ne!(address, libc::MAP_FAILED, "mmap: {}", Errno::last());
+    address.addr()
+}
+
+/// Takes back what [`map_untouched`] gave.
+pub(crate) fn unmap(address: usize, size: usize) {
+    // SAFETY: nobody has used it.
+    unsafe { libc::munmap(ptr::without_provenance_mut(address), size) };
+}
+
 /// Whether this process has any child, living or dead.
 pub(crate) fn has_children() -> bool {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;

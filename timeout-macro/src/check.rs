@@ -15,6 +15,7 @@ use crate::duration;
 use crate::errors::Errors;
 use crate::expand::FORKSERVER;
 use crate::function::{Function, mutable_reference, named_by, peel};
+use crate::memory;
 
 /// What people write before they know that the limit has no name.
 const NAMES_FOR_THE_LIMIT: [&str; 6] = ["limit", "timeout", "duration", "seconds", "secs", "time"];
@@ -26,6 +27,7 @@ pub(crate) fn check_args(args: &Args, errors: &mut Errors) {
     check_limit_stands_alone(args, errors);
     check_limit_has_no_name(args, errors);
     check_times(args, errors);
+    check_memory(args, errors);
     check_options_are_known(args, errors);
     check_options_are_supported(args, errors);
     check_options_are_given_once(args, errors);
@@ -130,11 +132,23 @@ fn check_limit_has_no_name(args: &Args, errors: &mut Errors) {
 }
 
 fn check_times(args: &Args, errors: &mut Errors) {
-    let grace = args.options.iter().filter(|option| option.name == "grace").filter_map(|option| option.value.expr());
-    let times = args.limit.iter().map(|limit| ("limit", limit)).chain(grace.map(|grace| ("grace", grace)));
+    let named = |name, what| {
+        let options = args.options.iter().filter(move |option| option.name == name);
+        options.filter_map(move |option| Some((what, option.value.expr()?)))
+    };
+    let limit = args.limit.iter().map(|limit| ("limit", limit));
+    let times = limit.chain(named("grace", "grace")).chain(named("cpu", "CPU time"));
     for (name, time) in times {
         if let Err(fault) = duration::read(time) {
             errors.at(fault.token, fault.kind.message(name));
+        }
+    }
+}
+
+fn check_memory(args: &Args, errors: &mut Errors) {
+    for option in args.options.iter().filter(|option| option.name == "memory") {
+        if let Some(Err(fault)) = option.value.expr().map(memory::read) {
+            errors.at(fault.token, fault.kind.message());
         }
     }
 }

@@ -32,7 +32,7 @@ const OTHER_NAMES: [(&str, &[&str]); 7] = [
 ];
 
 /// The suffixes that name a number type: such a literal is a number of seconds.
-const NUMBER_TYPES: [&str; 16] = [
+pub(crate) const NUMBER_TYPES: [&str; 16] = [
     "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f16", "f32", "f64", "f128",
 ];
 
@@ -189,7 +189,7 @@ fn in_range(nanos: u128) -> Result<u128, FaultKind> {
     }
 }
 
-fn is_number(expr: &Expr) -> bool {
+pub(crate) fn is_number(expr: &Expr) -> bool {
     match expr {
         Expr::Group(group) => is_number(&group.expr),
         Expr::Paren(paren) => is_number(&paren.expr),

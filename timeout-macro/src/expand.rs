@@ -15,6 +15,7 @@ use crate::check;
 use crate::duration::{self, NANOS_PER_SECOND, Reading};
 use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
+use crate::memory;
 pub(crate) use served::FORKSERVER;
 
 /// Expands `#[timeout(attribute)] item`.
@@ -110,12 +111,13 @@ impl Expansion<'_> {
     fn builder(&self) -> TokenStream {
         let runtime = &self.runtime;
         let limit = self.args.limit.as_ref().map(time);
-        let grace = self.args.option("grace").and_then(|option| option.value.expr()).map(time);
-        let grace = grace.map(|grace| quote!(.grace(#grace)));
+        let value = |name| self.args.option(name).and_then(|option| option.value.expr());
+        let grace = value("grace").map(time).map(|grace| quote!(.grace(#grace)));
+        let memory = value("memory").map(bytes).map(|memory| quote!(.memory(#memory)));
+        let cpu = value("cpu").map(time).map(|cpu| quote!(.cpu(#cpu)));
         let resume = self.args.option("panic").map(|_| quote!(.resume_panics()));
-        let cancel = self.args.option("cancel").and_then(|option| option.value.expr());
-        let cancel = cancel.map(|token| quote!(.cancel(#token)));
-        quote!(#runtime::Call::new(#limit) #grace #resume #cancel)
+        let cancel = value("cancel").map(|token| quote!(.cancel(#token)));
+        quote!(#runtime::Call::new(#limit) #grace #memory #cpu #resume #cancel)
     }
 
     /// The statements are spliced, not the block: two pairs of braces would warn of `unused_braces` in the user's code.
@@ -276,6 +278,14 @@ fn time(expr: &Expr) -> TokenStream {
     }
 }
 
+/// A literal becomes a number of bytes here and now.
+fn bytes(expr: &Expr) -> TokenStream {
+    match memory::read(expr) {
+        Ok(memory::Reading::Bytes(bytes)) => Literal::u64_suffixed(bytes).to_token_stream(),
+        Ok(memory::Reading::Expression) | Err(_) => quote!(#expr),
+    }
+}
+
 /// A name of ours that the user's code can neither see nor shadow.
 fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
@@ -349,6 +359,17 @@ fn f() -> ::core::result::Result<(), my::rt::TimedOut> {
 }
 "#
         );
+    }
+
+    #[test]
+    fn bounds_are_folded_or_left_for_run_time() {
+        let expansion = expand("2, cpu = 0.5, memory = \"1.5KiB 4KiB\"", "fn f() {}");
+        assert!(expansion.contains("compile_error"), "{expansion}");
+        let expansion = expand("2, cpu = 0.5, memory = \"256MiB\"", "fn f() {}");
+        let call = ".memory(268435456u64)\n        .cpu(::core::time::Duration::new(0, 500000000));";
+        assert!(expansion.contains(call), "{expansion}");
+        let expansion = expand("2, memory = self.bytes, cpu = cfg.cpu()", "fn f() {}");
+        assert!(expansion.contains(".memory(self.bytes)\n        .cpu(cfg.cpu());"), "{expansion}");
     }
 
     #[test]

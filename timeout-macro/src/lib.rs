@@ -13,6 +13,7 @@ mod duration;
 mod errors;
 mod expand;
 mod function;
+mod memory;
 
 use proc_macro::TokenStream;
 
@@ -65,6 +66,8 @@ use proc_macro::TokenStream;
 /// | option | meaning |
 /// |---|---|
 /// | `grace = LIMIT` | at the limit the body is asked to end (`SIGTERM`), and killed when the grace is over. It is a maximum. Without it, the body is killed at the limit |
+/// | `cpu = LIMIT` | the CPU time that the body may use; beyond it the failure is `Reason::OutOf(Resource::Cpu)`. See `Call::cpu` |
+/// | `memory = "256MiB"` | what the body may map on top of its caller's memory; beyond it the failure is `Reason::OutOf(Resource::Memory)`. See `Call::memory` |
 /// | `panic = "resume"` | a panic of the body is raised again in the caller, its message kept. Without it, it is a `TimedOut` |
 /// | `cancel = &token` | a `Cancel` that ends the call from elsewhere, as `Reason::Cancelled` |
 /// | `flatten` | the signature stays `Result<T, E>` as it is written, and a failed call becomes an error: `E: From<TimedOut>` |
@@ -73,7 +76,10 @@ use proc_macro::TokenStream;
 /// | `start = forkserver` | the child is a fresh process that a server has forked, at the same price whatever the caller's size. The arguments travel by serde. `timeout_runtime::forkserver` says when to choose it |
 /// | `crate = path` | the path of `timeout_runtime`, when it is renamed or re-exported |
 ///
-/// Known but not built yet, and refused: `memory`, `cpu`, `async`, `each`, `latest`.
+/// Memory is a number with a unit, as a string or not (`"1.5GiB"`, `256MiB`), or any expression that gives a `u64` of
+/// bytes. Units are `B`, `KiB`, `MiB`, `GiB`, `TiB`, which are powers of 1024, and `kB`, `MB`, `GB`, `TB`, powers of 1000.
+///
+/// Known but not built yet, and refused: `async`, `each`, `latest`.
 ///
 /// # The function
 ///
@@ -113,13 +119,14 @@ use proc_macro::TokenStream;
 ///
 /// # Panics
 ///
-/// With `panic = "resume"`, and in tests. Also when the limit is an expression and comes out negative or not a number.
+/// With `panic = "resume"`, and in tests. Also when a time is an expression and comes out negative or not a number.
 ///
 /// # Refusals
 ///
 /// All of one attribute are reported at once, each with a way out:
 ///
 /// * a limit that is missing, zero, negative, below 1 ns, above 300 years, in an unknown unit, or no time at all;
+/// * memory that is zero, negative, below 4 KiB, above 128 TiB, in an unknown unit, or no size at all;
 /// * an option that is unknown, given twice, without its value, or not supported yet;
 /// * what is not a function, or has no body; `const fn`; `extern fn`; `async fn` that is not a test;
 /// * a result that borrows, or is `impl Trait`; with `flatten` or `error = text`, one that is no `Result`;

@@ -13,7 +13,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Cancel, IntoLimit, Ran, Reason, TimedOut,
+    Cancel, IntoLimit, Ran, Reason, Rlimit, TimedOut, Usage,
     child::{self, Options, outbox::Outbox},
     deadline::Deadline,
     error::Facts,
@@ -25,9 +25,11 @@ use crate::{
         supervise::{Outcome, Supervisor},
     },
     report::{Backtrace, Place},
+    resources::Bounds,
     start::{self, Job, NoChild, forkserver::Order},
-    sys::crash::Crash,
+    sys::{crash::Crash, process},
     wire::{
+        message::SetupReport,
         stage::Stage,
         value::{self, Inbox, Landing},
     },
@@ -85,6 +87,7 @@ pub struct Call {
     grace: Duration,
     resume_panics: bool,
     cancel: Option<Cancel>,
+    bounds: Bounds,
     route: Route,
 }
 
@@ -113,6 +116,7 @@ impl Call {
             grace: Duration::ZERO,
             resume_panics: false,
             cancel: None,
+            bounds: Bounds::default(),
             route: Route::Fork,
         }
     }
@@ -142,6 +146,77 @@ impl Call {
         self
     }
 
+    /// Lets the body take at most `bytes` of memory on top of what its caller has mapped at the call.
+    ///
+    /// An allocation that fails for it ends the call with [`OutOf(Resource::Memory)`](crate::Reason::OutOf). What counts is
+    /// address space (`RLIMIT_AS`, getrlimit(2)), touched or not: the stacks of new threads count whole, and so do copies
+    /// made to send the value. Memory that the caller has freed but not given back to the kernel does not count; a body
+    /// may use that first. A limit that the host has itself is never loosened. Each process that the body starts may use
+    /// as much again: what was mapped at the call, and `bytes`.
+    ///
+    /// Rust code and C code that runs out of memory bit by bit are told as such. C code that asks for more at once than is
+    /// left gets a null pointer, and what it does with that is told as what it is, mostly a crash. A failed `try_reserve`
+    /// is the body's to answer.
+    ///
+    /// With 0 nothing is started.
+    ///
+    /// # Examples
+    /// ```
+    /// use timeout_runtime::{Call, Reason, Resource};
+    ///
+    /// let result = Call::new(2).memory(64 << 20).run(|| vec![1u8; 1 << 30].len());
+    /// assert!(matches!(result.unwrap_err().reason(), Reason::OutOf(Resource::Memory)));
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Call {
+        self.bounds.memory = Some(bytes);
+        self
+    }
+
+    /// Lets the body use at most `limit` of CPU time, that of all its threads together.
+    ///
+    /// When it is used up, the call ends with [`OutOf(Resource::Cpu)`](crate::Reason::OutOf), there is no grace. Waiting
+    /// costs no CPU time. The kernel looks at its clock ticks, so it may become some milliseconds more. With 0 nothing is
+    /// started; with [`Duration::MAX`] there is no such limit.
+    ///
+    /// Each process that the body starts may use time of its own, about as much: a quarter more, rounded up to a whole
+    /// second, and one (`RLIMIT_CPU`, getrlimit(2)). So may a body that blocks or handles `SIGXCPU`. A limit that the host
+    /// has itself is never loosened.
+    ///
+    /// # Panics
+    /// When `limit` is negative or not a number.
+    ///
+    /// # Examples
+    /// ```
+    /// use timeout_runtime::{Call, Reason, Resource};
+    ///
+    /// let result = Call::new(60).cpu(0.05).run(|| -> u32 { loop { std::hint::spin_loop() } });
+    /// assert!(matches!(result.unwrap_err().reason(), Reason::OutOf(Resource::Cpu)));
+    /// ```
+    #[track_caller]
+    pub fn cpu(mut self, limit: impl IntoLimit) -> Call {
+        let limit = limit.into_limit();
+        self.bounds.cpu = (limit != Duration::MAX).then_some(limit);
+        self
+    }
+
+    /// Bounds another resource of the child, and of each process that the body starts, for each by itself.
+    ///
+    /// Soft and hard limit become `value`, unless the host's are lower; given twice, the lower value counts.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::fs::File;
+    /// use timeout_runtime::{Call, Rlimit};
+    ///
+    /// let opens = || File::open("/dev/null").is_ok();
+    /// assert!(Call::new(2).run(opens).unwrap());
+    /// assert!(!Call::new(2).rlimit(Rlimit::OpenFiles, 0).run(opens).unwrap());
+    /// ```
+    pub fn rlimit(mut self, resource: Rlimit, value: u64) -> Call {
+        self.bounds.lower(resource, value);
+        self
+    }
+
     /// Runs `body` in a child process and gives its value.
     ///
     /// The body sees the caller's memory as it is now, borrowed or not; what it changes there stays in the child.
@@ -157,6 +232,35 @@ impl Call {
             return self.run_inline(body);
         }
         self.run_and_pack(body, |value, outbox| outbox.deliver::<T, _>(&value))
+    }
+
+    /// As [`run`](Call::run), and gives what the child had used when its value was ready to be sent.
+    ///
+    /// It costs two system calls more. What a child used that gave no value is in [`TimedOut::usage`].
+    ///
+    /// # Errors
+    /// See [`Reason`].
+    ///
+    /// # Panics
+    /// When the body panics, after [`resume_panics`](Call::resume_panics).
+    ///
+    /// # Examples
+    /// ```
+    /// use timeout_runtime::Call;
+    ///
+    /// let (sum, usage) = Call::new(2).run_measured(|| (0..1_000_000u64).sum::<u64>()).unwrap();
+    /// println!("{sum} took {:?} of CPU time and {} bytes", usage.cpu(), usage.peak_memory());
+    /// ```
+    #[track_caller]
+    pub fn run_measured<T: Portable, F: FnOnce() -> T>(&self, body: F) -> Result<(T, Usage), TimedOut> {
+        if inline::is_on() {
+            let before = process::usage().unwrap_or_default();
+            let value = self.run_inline(body)?;
+            return Ok((value, process::usage().unwrap_or_default().since(before)));
+        }
+        // Of a value without it, nothing comes back.
+        self.run_and_tell(true, body, |value, outbox| outbox.deliver::<T, _>(&value))
+            .map(|(value, usage)| (value, usage.unwrap_or_default()))
     }
 
     /// Runs a body that never returns.
@@ -199,6 +303,17 @@ impl Call {
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
+        self.run_and_tell(false, body, deliver).map(|(value, _)| value)
+    }
+
+    /// The same, with what the child had used if that `is_measured`.
+    #[track_caller]
+    fn run_and_tell<T: DeserializeOwned, R, F: FnOnce() -> R>(
+        &self,
+        is_measured: bool,
+        body: F,
+        deliver: impl FnOnce(R, &Outbox),
+    ) -> Result<(T, Option<Usage>), TimedOut> {
         let site = self.site::<F>();
         if let Route::Here = self.route {
             // It never returns: a worker that has delivered its value ends.
@@ -210,14 +325,23 @@ impl Call {
         }
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
-        let ended = self.supervise(&site, inbox.landing(), &mut |outbox| {
+        let ended = self.supervise(&site, is_measured, inbox.landing(), &mut |outbox| {
             if let Some((body, deliver)) = work.take() {
                 outbox.enter(Stage::Body);
                 deliver(body(), outbox);
             }
         });
-        let result =
-            ended.and_then(|()| open(inbox).map_err(|why| self.failure(&site, Reason::Lost { why }, Ran::Yes)));
+        let result = ended.and_then(|usage| {
+            let lost = |why| {
+                let facts = self.facts(&site, Reason::Lost { why }, Ran::Yes);
+                TimedOut::new(Facts { usage, ..facts })
+            };
+            match open(inbox) {
+                Ok(_) if is_measured && usage.is_none() => Err(lost("the kernel did not tell what it had used".into())),
+                Ok(value) => Ok((value, usage)),
+                Err(why) => Err(lost(why)),
+            }
+        });
         site.trail.end(site.begin, result.as_ref().err());
         match result {
             Err(error) if self.resume_panics && error.is_panic() => error.raise(),
@@ -245,12 +369,21 @@ impl Call {
         }
     }
 
-    /// Has a child do `job`, waits for its end and says what it was.
-    fn supervise(&self, site: &Site, landing: &mut dyn Landing, job: Job<'_>) -> Result<(), TimedOut> {
+    /// Has a child do `job`, waits for its end and says what it was. After a value, gives what is known of the usage.
+    fn supervise(
+        &self,
+        site: &Site,
+        is_measured: bool,
+        landing: &mut dyn Landing,
+        job: Job<'_>,
+    ) -> Result<Option<Usage>, TimedOut> {
         let failure = |reason, ran| Err(self.failure(site, reason, ran));
         let deadline = Deadline::after(site.begin, self.limit);
         if self.limit.is_zero() {
             return failure(Reason::late(), Ran::No);
+        }
+        if let Some(resource) = self.bounds.exhausted_at_once() {
+            return failure(Reason::OutOf(resource), Ran::No);
         }
         match self.cancel.as_ref().map(Cancel::bell).transpose() {
             Ok(_) if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
@@ -264,7 +397,8 @@ impl Call {
         }
         let host = Host::current();
         host.reaper.sweep();
-        let mut options = Options { has_grace: !self.grace.is_zero(), watch_panics: true };
+        let mut options =
+            Options { has_grace: !self.grace.is_zero(), watch_panics: true, is_measured, bounds: self.bounds };
         let Verdict { outcome, stage, usage } = loop {
             let started = match &self.route {
                 Route::Server { order, .. } => {
@@ -290,8 +424,16 @@ impl Call {
                 verdict => break verdict,
             }
         };
+        let mut bounds = self.bounds;
+        if let Outcome::Crashed(crash) = &outcome {
+            bounds = bounds.with_cpu_in_effect();
+            if let Some(resource) = bounds.exhausted_by(crash, usage) {
+                let (reason, ran) = (Reason::OutOf(resource), ran_by(stage));
+                return Err(TimedOut::new(Facts { usage, stage, bounds, ..self.facts(site, reason, ran) }));
+            }
+        }
         match reason(outcome, stage) {
-            None => Ok(()),
+            None => Ok(usage),
             Some((reason, ran)) => Err(TimedOut::new(Facts { usage, stage, ..self.facts(site, reason, ran) })),
         }
     }
@@ -318,7 +460,17 @@ impl Call {
     fn facts(&self, site: &Site, reason: Reason, ran: Ran) -> Facts {
         let Site { function, called_from, begin, .. } = *site;
         let elapsed = begin.elapsed();
-        Facts { reason, function, called_from, limit: self.limit, elapsed, ran, stage: None, usage: None }
+        Facts {
+            reason,
+            function,
+            called_from,
+            limit: self.limit,
+            elapsed,
+            ran,
+            stage: None,
+            usage: None,
+            bounds: self.bounds,
+        }
     }
 }
 
@@ -365,15 +517,19 @@ fn open<T>(inbox: Box<dyn Inbox<T>>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(|| inbox.open())).unwrap_or_else(|_| Err("its `Deserialize` panicked".into()))
 }
 
+/// Whether the body has run in a child that was cut off at `stage`. Where that is not known, it may have begun.
+fn ran_by(stage: Option<Stage>) -> Ran {
+    match stage {
+        Some(Stage::Setup | Stage::Hook | Stage::Hooks) => Ran::No,
+        Some(Stage::Body) | None => Ran::Maybe,
+        Some(Stage::Encoding | Stage::Decoding | Stage::Sending | Stage::Unsent) => Ran::Yes,
+    }
+}
+
 /// What an outcome means to the user; `None` for a value.
 fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
     let backtrace = Backtrace::default();
-    // Where the progress is not known, the body may have begun.
-    let ran = match stage {
-        Some(Stage::Setup | Stage::Hook) => Ran::No,
-        Some(Stage::Body) | None => Ran::Maybe,
-        Some(Stage::Encoding | Stage::Decoding | Stage::Sending | Stage::Unsent) => Ran::Yes,
-    };
+    let ran = ran_by(stage);
     Some(match outcome {
         Outcome::Value => return None,
         Outcome::Late | Outcome::HookHeld => (Reason::late(), ran),
@@ -383,7 +539,7 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
             (Reason::Panicked { message: report.message, location, backtrace }, Ran::Yes)
         }
         Outcome::Crashed(crash) => {
-            let Crash { signal, address, stack_overflow } = crash;
+            let Crash { signal, address, stack_overflow, .. } = crash;
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {
@@ -391,6 +547,9 @@ fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
             (Reason::Lost { why: format!("it could not be written into its result pipe (exit code {code})") }, Ran::Yes)
         }
         Outcome::Exited(code) => (Reason::Exited { code }, if ran == Ran::No { ran } else { Ran::Yes }),
+        Outcome::NotStarted(SetupReport { step, errno: 0 }) => {
+            (Reason::NotStarted(std::io::Error::other(step)), Ran::No)
+        }
         Outcome::NotStarted(report) => {
             let cause = std::io::Error::from_raw_os_error(report.errno);
             let error = std::io::Error::new(cause.kind(), format!("{}: {cause}", report.step));

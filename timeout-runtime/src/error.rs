@@ -6,6 +6,7 @@ use std::{error::Error, fmt, io, panic::Location, time::Duration};
 
 use crate::{
     report::{Backtrace, Place, Usage},
+    resources::{Bounds, Resource},
     wire::stage::Stage,
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Facts {
     pub(crate) ran: Ran,
     pub(crate) stage: Option<Stage>,
     pub(crate) usage: Option<Usage>,
+    /// What the body was allowed, as far as it was in effect.
+    pub(crate) bounds: Bounds,
 }
 
 /// What ended a call without a value.
@@ -83,6 +86,8 @@ pub enum Reason {
         /// The code it gave to `exit`.
         code: i32,
     },
+    /// The body used up something that was bounded besides time, or, without a bound, all the memory there was.
+    OutOf(Resource),
     /// The call was ended from elsewhere, by [`Cancel`](crate::Cancel).
     Cancelled,
     /// The child could not be started or set up. The body has not run.
@@ -153,7 +158,9 @@ impl TimedOut {
         self.0.ran
     }
 
-    /// Gives what the child used; `None` where it was not known when the call returned.
+    /// Gives what the child used. It is known wherever a child ran, unless it ended in silence and the kernel does not
+    /// tell: the host takes or ignores the statuses of its children, or there is no `/proc`. What was left of a value that
+    /// only the caller could not decode may lack it, too.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.0.usage
@@ -192,7 +199,7 @@ impl TimedOut {
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { reason, function, limit, stage, ran, .. } = &*self.0;
+        let Facts { reason, function, limit, stage, ran, usage, bounds, .. } = &*self.0;
         write!(f, "`{function}` ")?;
         match reason {
             Reason::Late { .. } => {
@@ -201,6 +208,7 @@ impl fmt::Display for TimedOut {
                     Some(Stage::Encoding) => f.write_str(": its value was being encoded by its `Serialize`"),
                     Some(Stage::Decoding) => f.write_str(": its value was being decoded by its `Deserialize`"),
                     Some(Stage::Sending) => f.write_str(": its value was on its way"),
+                    Some(Stage::Hooks) => Ok(()),
                     _ if *ran == Ran::No => f.write_str(": it had not begun"),
                     _ => Ok(()),
                 }
@@ -221,9 +229,31 @@ impl fmt::Display for TimedOut {
                 }
             }
             Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
+            Reason::OutOf(Resource::Memory) => {
+                f.write_str("ran out of memory")?;
+                match (bounds.memory, usage) {
+                    (Some(0), _) => f.write_str(": it may use none"),
+                    (Some(bytes), None) => write!(f, ": it may use {}", Bytes(bytes)),
+                    (Some(bytes), Some(usage)) => {
+                        write!(f, ": it may use {} (its peak was {})", Bytes(bytes), Bytes(usage.peak_memory()))
+                    }
+                    (None, Some(usage)) => write!(f, " (its peak was {})", Bytes(usage.peak_memory())),
+                    (None, None) => Ok(()),
+                }
+            }
+            Reason::OutOf(Resource::Cpu) => match bounds.cpu {
+                Some(cpu) => write!(f, "used up its {} of CPU time", Seconds(cpu)),
+                None => f.write_str("used up its CPU time"),
+            },
             Reason::Cancelled => f.write_str("was cancelled"),
             Reason::NotStarted(error) => write!(f, "was not started: {error}"),
             Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
+        }?;
+        match (stage, reason) {
+            // It names the hook itself.
+            (_, Reason::NotStarted(_)) => Ok(()),
+            (Some(Stage::Hooks), _) => f.write_str(", in a hook of `on_child`"),
+            _ => Ok(()),
         }
     }
 }
@@ -250,11 +280,13 @@ impl Error for TimedOut {
 
 impl From<TimedOut> for io::Error {
     /// Gives an error of the kind [`TimedOut`](io::ErrorKind::TimedOut) when late, of the cause's kind when the child
-    /// could not be started, and of the kind [`Other`](io::ErrorKind::Other) otherwise.
+    /// could not be started, of the kind [`OutOfMemory`](io::ErrorKind::OutOfMemory) when it ran out of that, and of the
+    /// kind [`Other`](io::ErrorKind::Other) otherwise.
     fn from(error: TimedOut) -> io::Error {
         let kind = match error.reason() {
             Reason::Late { .. } => io::ErrorKind::TimedOut,
             Reason::NotStarted(cause) => cause.kind(),
+            Reason::OutOf(Resource::Memory) => io::ErrorKind::OutOfMemory,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
@@ -282,6 +314,25 @@ impl fmt::Display for Seconds {
             write!(f, ".{}", fraction.trim_end_matches('0'))?;
         }
         write!(f, " {name}")
+    }
+}
+
+/// A size as people write it: `256 MiB`, `1.5 GiB`, `100 B`; rounded to a tenth where it is no round number.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let power = self.0.max(1).ilog2() / 10;
+        let Some(name) = power.checked_sub(1).and_then(|index| UNITS.get(index as usize)) else {
+            return write!(f, "{} B", self.0);
+        };
+        // At most 10 * 1024, so nothing overflows; wide enough for 10 * `u64::MAX`.
+        let tenths = (u128::from(self.0) * 10 + (1 << (10 * power - 1))) >> (10 * power);
+        match tenths % 10 {
+            0 => write!(f, "{} {name}", tenths / 10),
+            tenth => write!(f, "{}.{tenth} {name}", tenths / 10),
+        }
     }
 }
 
@@ -331,7 +382,41 @@ mod tests {
             ran: Ran::Maybe,
             stage: None,
             usage: None,
+            bounds: Bounds::default(),
         })
+    }
+
+    #[test]
+    fn a_resource_that_ran_out_is_told_with_its_bound() {
+        let usage = Some(Usage { peak_memory: 261 << 20, ..Usage::default() });
+        let mut bounds = Bounds::default();
+        (bounds.memory, bounds.cpu) = (Some(256 << 20), Some(Duration::from_secs(2)));
+        for (resource, stage, usage, bounds, expected) in [
+            (Resource::Memory, None, None, bounds, "ran out of memory: it may use 256 MiB"),
+            (Resource::Memory, None, usage, bounds, "ran out of memory: it may use 256 MiB (its peak was 261 MiB)"),
+            (Resource::Memory, None, usage, Bounds::default(), "ran out of memory (its peak was 261 MiB)"),
+            (Resource::Cpu, None, usage, bounds, "used up its 2 s of CPU time"),
+            (Resource::Cpu, Some(Stage::Hooks), None, bounds, "used up its 2 s of CPU time, in a hook of `on_child`"),
+        ] {
+            let TimedOut(facts) = of(Reason::OutOf(resource));
+            let error = TimedOut::new(Facts { stage, usage, bounds, ..*facts });
+            assert_eq!(error.to_string(), format!("`app::f` {expected}"));
+        }
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (256 << 20, "256 MiB"),
+            ((1 << 30) + 1, "1 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
     }
 
     #[test]
@@ -381,6 +466,7 @@ mod tests {
         );
         let cause = io::Error::from(io::ErrorKind::OutOfMemory);
         assert_eq!(io::Error::from(of(Reason::NotStarted(cause))).kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(io::Error::from(of(Reason::OutOf(Resource::Memory))).kind(), io::ErrorKind::OutOfMemory);
         let error = io::Error::from(of(Reason::Cancelled));
         assert!(error.get_ref().is_some_and(|inner| inner.is::<TimedOut>()));
     }

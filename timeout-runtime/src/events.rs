@@ -20,7 +20,7 @@ mod on {
     use nix::unistd::Pid;
     use tracing::{Span, debug_span, field::Empty, info, warn};
 
-    use crate::{Reason, TimedOut, child::outbox};
+    use crate::{Reason, Resource, TimedOut, child::outbox};
 
     /// What is told of one call.
     pub(crate) struct Trail {
@@ -79,6 +79,8 @@ mod on {
             Reason::Panicked { .. } => "panicked",
             Reason::Crashed { .. } => "crashed",
             Reason::Exited { .. } => "exited",
+            Reason::OutOf(Resource::Memory) => "out_of_memory",
+            Reason::OutOf(Resource::Cpu) => "out_of_cpu",
             Reason::Cancelled => "cancelled",
             Reason::NotStarted(_) => "not_started",
             Reason::Lost { .. } => "lost",

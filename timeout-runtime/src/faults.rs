@@ -33,7 +33,7 @@ use nix::{
 };
 
 use crate::{
-    Call, Cancel, Ran, Reason, TimedOut,
+    Call, Cancel, Ran, Reason, Rlimit, TimedOut,
     sys::{
         fault::{self, Op, script},
         process::exit_now,
@@ -58,11 +58,20 @@ enum Body {
     Cancelled,
     /// As a value, of a call with a token that nobody uses.
     WithToken,
+    /// As a value, of a call that bounds its memory.
+    BoundMemory,
+    /// As a value, of a call that bounds its CPU time.
+    BoundTime,
+    /// As a value, of a call that bounds its descriptors.
+    BoundFiles,
     /// It gives a value and takes long to give its memory back.
     SlowToDie,
 }
 
-use Body::{Abort, Cancelled, Exit, ExitUnseen, Killed, Late, LateWithGrace, Panic, SlowToDie, Value, WithToken};
+use Body::{
+    Abort, BoundFiles, BoundMemory, BoundTime, Cancelled, Exit, ExitUnseen, Killed, Late, LateWithGrace, Panic,
+    SlowToDie, Value, WithToken,
+};
 
 const BODIES: [Body; 9] = [Value, Late, LateWithGrace, Abort, Killed, Panic, Exit, ExitUnseen, Cancelled];
 
@@ -246,6 +255,7 @@ fn is_met_by_the_caller(row: &Row) -> bool {
         // A value's child may be dead before it is looked at, or be handed to the reaper.
         Op::PidfdSignal | Op::Wait | Op::SpawnThread => false,
         Op::Setsid | Op::DeathSignal | Op::Subreaper | Op::Lifeline | Op::Write => false,
+        Op::SetLimit | Op::CpuTimer | Op::Statm => false,
     })
 }
 
@@ -288,6 +298,9 @@ fn run(row: &Row, held: &PipeWriter, filling: &RefCell<Vec<File>>) -> Result<u32
     match row.body {
         Value => call.run(|| 42 + row.script.iter().filter(|(op, ..)| is_quiet(*op) && is_left(*op)).count() as u32),
         WithToken => call.cancel(&Cancel::new()).run(|| 42),
+        BoundMemory => call.memory(1 << 30).run(|| 42),
+        BoundTime => call.cpu(60).run(|| 42),
+        BoundFiles => call.rlimit(Rlimit::OpenFiles, 50).run(|| 42),
         // Not given back before it dies.
         SlowToDie => call.run(|| vec![1u8; 256 << 20].leak().len() as u32 >> 28),
         Late => Call::new(LIMIT).run(sleep),
@@ -380,7 +393,12 @@ fn judge(row: &Row, result: Result<u32, TimedOut>, took: Duration) {
 /// Whether a call gave what its body makes of it when nothing fails.
 fn is_true(row: &Row, result: &Result<u32, TimedOut>) -> bool {
     let error = match result {
-        Ok(value) => return matches!((row.body, value), (Value | WithToken, 42) | (SlowToDie, 1)),
+        Ok(value) => {
+            return matches!(
+                (row.body, value),
+                (Value | WithToken | BoundMemory | BoundTime | BoundFiles, 42) | (SlowToDie, 1)
+            );
+        }
         Err(error) => error,
     };
     // Without a page for the progress it is not known that the body ran, unless the child said so.
@@ -502,6 +520,8 @@ fn all_rows() -> Vec<Row> {
         without_failures(),
         leaking(),
         not_started(),
+        bounds_not_set(),
+        unbound(),
         progress_unknown(),
         without_pidfds(),
         signals_by_number(),
@@ -592,6 +612,41 @@ fn not_started() -> Vec<Row> {
 #[test]
 fn a_start_that_fails_names_its_step_and_has_not_run() {
     assert_all(&not_started());
+}
+
+fn bounds_not_set() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (body, op, errnos, step) in [
+        (BoundMemory, Op::Statm, [Errno::ENOENT, Errno::EMFILE], "/proc/self/statm: "),
+        (BoundMemory, Op::SetLimit, [Errno::EPERM, Errno::ENOSYS], "setrlimit(RLIMIT_AS): "),
+        (BoundTime, Op::CpuTimer, [Errno::EAGAIN, Errno::EPERM], "timer_create: "),
+        (BoundTime, Op::SetLimit, [Errno::EPERM, Errno::ENOSYS], "setrlimit(RLIMIT_CPU): "),
+        (BoundFiles, Op::SetLimit, [Errno::EPERM, Errno::EINVAL], "setrlimit(RLIMIT_NOFILE): "),
+    ] {
+        rows.extend(rows_of(&[op], &errnos, 1, &[body], Expect::NotStarted(step)));
+        rows.push(row_of(Host::Threaded, body, &[(op, errnos[0], 1)], Expect::NotStarted(step)));
+        let nothing_known = [(Op::Mmap, Errno::ENOMEM, 1), (op, errnos[0], 1)];
+        rows.push(row_of(Host::Plain, body, &nothing_known, Expect::NotStarted(step)));
+    }
+    rows
+}
+
+#[test]
+fn a_bound_that_cannot_be_set_names_its_step_and_has_not_run() {
+    assert_all(&bounds_not_set());
+}
+
+fn unbound() -> Vec<Row> {
+    // The control: a call meets only what it asks for.
+    let ops = [Op::SetLimit, Op::CpuTimer, Op::Statm];
+    let mut rows = rows_of(&ops, &[Errno::EPERM], ALWAYS, &[Value, Late, Abort], Expect::True);
+    rows.extend([BoundMemory, BoundTime, BoundFiles].map(|body| row_of(Host::Plain, body, &[], Expect::True)));
+    rows
+}
+
+#[test]
+fn a_call_without_bounds_sets_none() {
+    assert_all(&unbound());
 }
 
 fn progress_unknown() -> Vec<Row> {

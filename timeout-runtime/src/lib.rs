@@ -30,6 +30,28 @@
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.
 //!
+//! # Limits in more than time
+//!
+//! [`Call::memory`] bounds what the body maps on top of its caller's memory, [`Call::cpu`] the CPU time that it uses, and
+//! [`Call::rlimit`] everything else that Linux bounds for a process. The first two are options of the attribute, too, and a
+//! body that goes beyond them is told as [`Reason::OutOf`]. Whatever ended a call, [`TimedOut::usage`] says what it had
+//! used; [`Call::run_measured`] says it with a value.
+//!
+//! # Random numbers
+//!
+//! A child starts as a copy, and so do the generators in it. Repeated by every child, unless something is done about it:
+//!
+//! * `rand::rng()` of the thread that makes the call, unless the feature `rand` is on (rand 0.10);
+//! * `fastrand`'s functions, unless the feature `fastrand` is on (fastrand 2);
+//! * the seeds of `HashMap` (`RandomState`), which are those that the caller's thread will use next;
+//! * a generator that a program or a library keeps for itself, as `StdRng` in a static;
+//! * the layout of the address space.
+//!
+//! [`on_child`] runs a function of yours in every child before its body, to reseed what is yours. With the features
+//! this crate reseeds the generator of the body's thread by itself, from the kernel. Nothing repeats that asks the kernel
+//! each time, such as `getrandom` and UUIDs of version 4 made with it, nor what a thread started by the body makes for
+//! itself. Keys, nonces and tokens should come from there in any case.
+//!
 //! # Debugging
 //!
 //! A debugger does not follow a body into its child. With `TIMEOUT_INLINE=1` in the environment every call runs its body
@@ -108,6 +130,8 @@ mod remote;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
+mod resources;
+#[cfg(target_os = "linux")]
 mod served;
 #[cfg(target_os = "linux")]
 mod start;
@@ -124,11 +148,13 @@ mod write_back;
 pub use {
     call::{Call, Portable, call},
     cancel::Cancel,
+    child::hooks::on_child,
     error::{Ran, Reason, TimedOut},
     limit::IntoLimit,
     portable_error::PortableError,
     remote::{RemoteError, io_error},
     report::{Backtrace, Place, Usage},
+    resources::{Resource, Rlimit},
 };
 
 pub use timeout_macro::timeout;

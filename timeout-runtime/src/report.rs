@@ -60,7 +60,10 @@ impl fmt::Debug for Backtrace {
     }
 }
 
-/// What a child used before it ended.
+/// What a child used before it ended, together with those of its own children that it waited for.
+///
+/// It is measured by the kernel (getrusage(2)). A call that is late reads it from `/proc` just before the kill, where
+/// the times are rounded down to hundredths of a second and the peak is the child's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub(crate) user: Duration,
@@ -83,6 +86,34 @@ impl From<&libc::rusage> for Usage {
 }
 
 impl Usage {
+    /// What travels: microseconds, microseconds and bytes, as precise as the kernel is.
+    pub(crate) fn to_numbers(self) -> [u64; 3] {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        [micros(self.user), micros(self.system), self.peak_memory]
+    }
+
+    pub(crate) fn from_numbers([user, system, peak_memory]: [u64; 3]) -> Usage {
+        Usage { user: Duration::from_micros(user), system: Duration::from_micros(system), peak_memory }
+    }
+
+    /// Adds what others used before they ended: times add up, of peaks the higher one counts.
+    pub(crate) fn with(self, others: Usage) -> Usage {
+        Usage {
+            user: self.user + others.user,
+            system: self.system + others.system,
+            peak_memory: self.peak_memory.max(others.peak_memory),
+        }
+    }
+
+    /// What was used after `before`: times are less by what it says, and the peak is what it is.
+    pub(crate) fn since(self, before: Usage) -> Usage {
+        Usage {
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+            peak_memory: self.peak_memory,
+        }
+    }
+
     /// Gives the CPU time spent in the program itself.
     #[must_use]
     pub fn user(&self) -> Duration {
@@ -101,8 +132,8 @@ impl Usage {
         self.user + self.system
     }
 
-    /// Gives the most memory that was resident at once, in bytes (`ru_maxrss`, getrusage(2)). Under the start method
-    /// `fork` it includes what the child shared with its caller.
+    /// Gives the most memory that was resident at once in one process, in bytes (`ru_maxrss`, getrusage(2)). Under the
+    /// start method `fork` it includes what the child shared with its caller.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
         self.peak_memory

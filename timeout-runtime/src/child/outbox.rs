@@ -30,14 +30,22 @@ pub(crate) struct Outbox {
     stage: Option<StageCell>,
     /// Whether no other thread of the host held stdout's lock at the fork.
     stdout_is_free: bool,
+    /// Whether the caller asks what a body used that returned.
+    is_measured: bool,
 }
 
 static OUTBOX: Leaked<Outbox> = Leaked::new();
 
 impl Outbox {
     /// Makes the outbox of this process.
-    pub(crate) fn open(pipe: OwnedFd, token: Token, stage: Option<StageCell>, stdout_is_free: bool) -> &'static Outbox {
-        OUTBOX.set(Outbox { owner: getpid(), pipe, token, stage, stdout_is_free })
+    pub(crate) fn open(
+        pipe: OwnedFd,
+        token: Token,
+        stage: Option<StageCell>,
+        stdout_is_free: bool,
+        is_measured: bool,
+    ) -> &'static Outbox {
+        OUTBOX.set(Outbox { owner: getpid(), pipe, token, stage, stdout_is_free, is_measured })
     }
 
     /// The outbox of this process, if it is a child.
@@ -106,7 +114,8 @@ impl Outbox {
         let has_descendants = process::has_children();
         // What the host has open must not stay open while a large memory is torn down.
         process::close_all_but(self.pipe.as_raw_fd());
-        if self.send(kind, Remarks { has_descendants, decoding }, payload).is_err() && kind != Kind::NotStarted {
+        let usage = if kind != Kind::Value || self.is_measured { process::usage() } else { None };
+        if self.send(kind, Remarks { has_descendants, decoding, usage }, payload).is_err() && kind != Kind::NotStarted {
             self.enter(Stage::Unsent);
         }
         if has_descendants {
@@ -140,7 +149,7 @@ pub(crate) fn on_crash(crash: &Crash) {
     if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
         // A panic that cannot unwind ends in SIGABRT, on the thread that panicked.
         let has_descendants = process::has_children();
-        let remarks = Remarks { has_descendants, ..Remarks::default() };
+        let remarks = Remarks { has_descendants, usage: process::usage(), ..Remarks::default() };
         if crash.signal == nix::libc::SIGABRT && std::thread::panicking() {
             super::panic::with_last(|report| {
                 let _ = outbox.send(Kind::Panicked, remarks, report);

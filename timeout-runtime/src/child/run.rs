@@ -9,19 +9,25 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use nix::{errno::Errno, sys::signal::SigSet, unistd::Pid};
+use nix::{
+    errno::Errno,
+    sys::signal::{SigSet, Signal},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    hooks, limits,
     outbox::{self, Outbox},
     panic,
 };
 use crate::{
+    resources::Bounds,
     sys::{crash, epoll, exit, lifeline, process, signal, terminate},
     wire::{
         codec,
         frame::Token,
-        message::{Kind, SetupReport},
+        message::{Kind, PanicReport, SetupReport},
         stage::{Stage, StageCell},
     },
 };
@@ -46,15 +52,18 @@ pub(crate) struct Options {
     pub(crate) has_grace: bool,
     /// Panics are seen by a hook. Without it they are printed by the host's, and their place is not known.
     pub(crate) watch_panics: bool,
+    /// The caller asks what a body used that returned.
+    pub(crate) is_measured: bool,
+    pub(crate) bounds: Bounds,
 }
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     let Legacy { host, mask, pipe, token, stage, stdout_is_free, options } = legacy;
-    let Options { has_grace, watch_panics } = options;
+    let Options { has_grace, watch_panics, is_measured, bounds } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
-    let outbox = Outbox::open(pipe, token, stage, stdout_is_free);
+    let outbox = Outbox::open(pipe, token, stage, stdout_is_free, is_measured);
     // 2. A session of its own: one kill reaches all who stay in it, and Ctrl-C is the host's alone.
     if let Err(errno) = process::new_session() {
         not_started(outbox, "setsid", errno);
@@ -81,18 +90,37 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
         outbox.enter(Stage::Hook);
         panic::watch();
     }
-    // 9. The body runs with the signals that its caller had.
-    signal::set_mask(&mask);
-    do_job(outbox, job)
+    begin(outbox, &bounds, mask, job)
 }
 
-/// Does the job and tells what became of it.
-pub(super) fn do_job(outbox: &Outbox, job: &mut dyn FnMut(&Outbox)) -> ! {
+/// The end of the line, for a child that is ready: binds it, does the job and tells what became of it.
+pub(super) fn begin(outbox: &Outbox, bounds: &Bounds, mut mask: SigSet, job: &mut dyn FnMut(&Outbox)) -> ! {
+    // 9. What follows is the user's code, and bound.
+    if let Err((step, errno)) = limits::set(bounds) {
+        not_started(outbox, step, errno);
+    }
+    // 10. The body runs with the signals that its caller had, but it must not be deaf to the one that ends its CPU time.
+    if bounds.has_cpu() {
+        mask.remove(Signal::SIGXCPU);
+    }
+    signal::set_mask(&mask);
+    // 11. What must not be used as it was copied is made anew.
+    outbox.enter(Stage::Hooks);
+    if let Err(payload) = catch_unwind(hooks::run_all) {
+        hook_panicked(outbox, &panic::report(&*payload));
+    }
     let payload = match catch_unwind(AssertUnwindSafe(|| job(outbox))) {
         Ok(()) => process::exit_now(0),
         Err(payload) => payload,
     };
     outbox.end_with_panic(&panic::report(&*payload))
+}
+
+fn hook_panicked(outbox: &Outbox, report: &PanicReport) -> ! {
+    let place = report.place.as_ref().map(|(file, line, column)| format!(" at {file}:{line}:{column}"));
+    let step = format!("a hook of `on_child` panicked{}: {}", place.unwrap_or_default(), report.message);
+    let report = SetupReport { step, errno: 0 };
+    outbox.end_with(Kind::NotStarted, &codec::encode(&report).unwrap_or_default())
 }
 
 pub(super) fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {

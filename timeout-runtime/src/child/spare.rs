@@ -19,9 +19,10 @@ use super::{
     Options,
     outbox::{self, Outbox},
     panic,
-    run::{do_job, not_started},
+    run::{begin, not_started},
 };
 use crate::{
+    resources::Bounds,
     sys::{
         crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, sched, signal, stdout,
         terminate,
@@ -61,8 +62,10 @@ pub(crate) fn run(spare: Spare) -> ! {
     rehearse(&line);
     sched::be_patient(false);
     let Some(mut arrival) = receive_head(&line) else { process::exit_now(0) };
-    let outbox = Outbox::open(pipe, arrival.head.token, stage, true);
-    let (description, arguments) = match receive_rest(&line, &mut arrival) {
+    let order = receive_rest(&line, &mut arrival);
+    let is_measured = order.as_ref().is_ok_and(|(description, _)| description.options.is_measured);
+    let outbox = Outbox::open(pipe, arrival.head.token, stage, true, is_measured);
+    let (description, arguments) = match order {
         Ok(order) => order,
         Err(why) => outbox.end_with(Kind::Lost, why.as_bytes()),
     };
@@ -77,9 +80,9 @@ pub(crate) fn run(spare: Spare) -> ! {
     let Some(thunk) = image::thunk_at(description.thunk) else {
         outbox.end_with(Kind::Lost, b"the fork server does not know the function")
     };
-    signal::set_mask(&mask_of(description.mask));
     let mut arguments = Some(arguments);
-    do_job(outbox, &mut |_| thunk(arguments.take().unwrap_or_default()))
+    let job = &mut |_: &Outbox| thunk(arguments.take().unwrap_or_default());
+    begin(outbox, &description.options.bounds, mask_of(description.mask), job)
 }
 
 /// What has arrived first: the head, what came with it, and what came behind it.
@@ -138,7 +141,7 @@ fn receive_bytes(line: &OwnedFd, arrival: &mut Arrival, count: u64) -> Result<Ve
 /// Does once what every call does, with nothing: each page of code and data that a new process touches for the first time
 /// takes about a microsecond, and that is better spent before anybody waits.
 fn rehearse(line: &OwnedFd) {
-    let options = Options { has_grace: false, watch_panics: true };
+    let options = Options { has_grace: false, watch_panics: true, is_measured: false, bounds: Bounds::default() };
     let description = Description { thunk: 0, options, mask: 0, environment: None, streams: [true; 3] };
     let bytes = description.to_bytes().unwrap_or_default();
     // It may have come already: looked at, it stays.

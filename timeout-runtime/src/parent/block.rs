@@ -57,14 +57,16 @@ pub(crate) fn run(
     cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
-    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None };
+    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None, told: None };
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
+    let told = vigil.told;
     // A short slice is soon used up, and then a dying child on this core would go first.
     drop(vigil);
     let stage = worker.stage();
     let usage = match outcome {
-        Outcome::Late | Outcome::Cancelled => worker.usage_so_far(),
-        _ => None,
+        Outcome::Value | Outcome::HookHeld => told,
+        // Cut off in silence, or something else was sent in its name.
+        _ => told.or_else(|| worker.usage_so_far()),
     };
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
     match outcome {
@@ -89,6 +91,8 @@ struct Vigil {
     /// Looks at a child without a descriptor so far.
     checks: u32,
     slice: Option<ShortSlice>,
+    /// What the child has said that it used.
+    told: Option<Usage>,
 }
 
 /// What is worth a look.
@@ -138,6 +142,9 @@ impl Vigil {
             }
             if event.is_none() && self.finds_hook_held(worker) {
                 event = Some(Event::HookHeld);
+            }
+            if let Some(Event::Message(_, Remarks { usage: Some(usage), .. })) = &event {
+                self.told = Some(*usage);
             }
             let has_descendants = matches!(event, Some(Event::Message(_, Remarks { has_descendants: true, .. })));
             let more_to_read = matches!(event, Some(Event::Message(..) | Event::Clock));

@@ -1,5 +1,7 @@
 //! What the runtime keeps for the process it lives in. A forked child starts with none of it.
 
+use std::sync::atomic::AtomicU64;
+
 use nix::unistd::{Pid, getpid};
 
 use super::{flights::Flights, reaper::Reaper, stdio::Streams, zygote::Zygotes};
@@ -9,8 +11,13 @@ use crate::{
 };
 
 /// The runtime's part of one process.
+///
+/// What every call writes to comes first, and begins at a page: after a fork, each page written to is copied once.
+#[repr(C, align(4096))]
 pub(crate) struct Host {
     pub(crate) pid: Pid,
+    /// How many calls have been made.
+    pub(crate) calls: AtomicU64,
     /// Held from the making of a pipe to the closing of its writing end, across the fork: a sibling that is forked in
     /// between would inherit that end.
     pub(crate) gate: Gate,
@@ -33,6 +40,7 @@ impl Host {
                 let stages = Stages::new();
                 Host {
                     pid,
+                    calls: AtomicU64::new(0),
                     gate: Gate::default(),
                     flights: Flights::default(),
                     stages,

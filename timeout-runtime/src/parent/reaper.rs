@@ -31,13 +31,14 @@ pub(crate) struct Corpse {
 }
 
 /// Everybody who waits to be reaped.
+#[repr(C)]
 pub(crate) struct Reaper {
-    stages: Stages,
-    graves: [Grave; 256],
     taken: AtomicUsize,
     is_attended: AtomicBool,
+    stages: Stages,
     /// Two, as the last attendant may still be on its way out when the next is needed.
     places: [Bare; 2],
+    graves: [Grave; 256],
 }
 
 /// Room for one corpse.

@@ -95,11 +95,17 @@ impl Streams {
     }
 
     /// Ends what [`hold`](Streams::hold) began: once in the caller, and once in the child.
+    #[inline]
     pub(crate) fn release(&self, stdio: Stdio) {
         if stdio == Stdio::Held {
-            self.out.release();
-            self.err.release();
+            self.release_both();
         }
+    }
+
+    #[cold]
+    fn release_both(&self) {
+        self.out.release();
+        self.err.release();
     }
 
     fn one_waits(&self) -> bool {

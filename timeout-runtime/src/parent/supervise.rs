@@ -173,7 +173,7 @@ impl Supervisor {
         let overflow = known.clone().find(|crash| crash.stack_overflow && signal == libc::SIGABRT);
         match overflow.or_else(|| known.find(|crash| crash.signal == signal)) {
             Some(crash) => Crash { signal, ..*crash },
-            None => Crash { signal, address: None, stack_overflow: false },
+            None => Crash { signal, address: None, stack_overflow: false, alloc_failure: false, cpu_time_is_up: false },
         }
     }
 

@@ -162,18 +162,19 @@ impl Worker {
         }
     }
 
-    /// What the child has used, while it can still be looked at. The times are those of `/proc/<pid>/stat`, in
-    /// hundredths of a second.
+    /// What the child has used, and those of its children that it has waited for, while it can still be looked at. The
+    /// times are those of `/proc/<pid>/stat`, in hundredths of a second.
     pub(crate) fn usage_so_far(&self) -> Option<Usage> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid)).ok()?;
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid)).ok()?;
-        // Counted from behind the name, which may contain anything: proc_pid_stat(5) has them as 14 and 15.
+        // Counted from behind the name, which may contain anything: proc_pid_stat(5) has them as 14 to 17.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
         let mut ticks = || fields.next()?.parse().ok().map(|ticks: u64| Duration::from_millis(ticks * 10));
-        let (user, system) = (ticks()?, ticks()?);
+        let (user, system, others_user, others_system) = (ticks()?, ticks()?, ticks()?, ticks()?);
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kibibytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
-        Some(Usage { user, system, peak_memory: kibibytes << 10 })
+        let own = Usage { user, system, peak_memory: kibibytes << 10 };
+        Some(own.with(Usage { user: others_user, system: others_system, peak_memory: 0 }))
     }
 
     /// Whether the child is stopped or gone, so that no code of it runs.

@@ -7,7 +7,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     os::fd::AsRawFd,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::Ordering,
 };
 
 use super::{Job, NoChild, in_time};
@@ -42,7 +42,8 @@ pub(crate) fn start(
         host.streams.release(stdio);
         let Some((pipe, stage)) = ours.take() else { process::exit_now(0) };
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
-        host.flights.all().chain([reading_end]).for_each(process::close);
+        host.flights.all().filter(|fd| *fd != reading_end).for_each(process::close);
+        process::close(reading_end);
         child::run(
             Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free: stdio != Stdio::Taken, options },
             job,
@@ -58,7 +59,6 @@ pub(crate) fn start(
 
 /// A number that no other call of this program, and no chance, puts on a pipe.
 pub(super) fn new_token(host: &Host) -> Token {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let call = host.calls.fetch_add(1, Ordering::Relaxed);
     Token(RandomState::new().hash_one((host.pid.as_raw(), call)))
 }

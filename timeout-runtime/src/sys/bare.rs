@@ -132,5 +132,5 @@ pub(crate) fn reap(pid: Pid, pidfd: Option<i32>) -> bool {
 /// Closes a descriptor by its number. For bare threads.
 pub(crate) fn close(fd: i32) {
     // SAFETY: the caller owns the descriptor and does not use it again.
-    unsafe { rustix::io::close(fd) };
+    let _ = unsafe { rustix::io::try_close(fd) };
 }

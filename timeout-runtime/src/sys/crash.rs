@@ -14,6 +14,8 @@ use std::{
 
 use nix::{errno::Errno, libc};
 
+use super::alloc_failure;
+
 /// What is known about a crash when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crash {
@@ -21,12 +23,19 @@ pub(crate) struct Crash {
     /// The address that was accessed, where the signal has one.
     pub(crate) address: Option<u64>,
     pub(crate) stack_overflow: bool,
+    /// Whether it came of an allocation that failed.
+    pub(crate) alloc_failure: bool,
+    /// Whether the kernel has sent it because the CPU time is used up.
+    pub(crate) cpu_time_is_up: bool,
 }
 
 /// Called on the crashing thread, with its own stack gone: must be async-signal-safe and must not panic.
 pub(crate) type Handler = fn(&Crash);
 
-const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
+const SIGNALS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, USED_UP_CPU_TIME];
+
+/// Not a crash, but an end like one. The last in [`SIGNALS`], as it is reported on request only.
+const USED_UP_CPU_TIME: c_int = libc::SIGXCPU;
 
 static HANDLER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
@@ -37,17 +46,25 @@ static mut BEFORE: [mem::MaybeUninit<libc::sigaction>; SIGNALS.len()] = [mem::Ma
 pub(crate) fn report(handler: Handler) {
     HANDLER.store(handler as *mut c_void, Ordering::Relaxed);
     use_own_stack();
-    for (index, signal) in SIGNALS.into_iter().enumerate() {
-        // SAFETY: all zeroes is a valid sigaction.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        action.sa_sigaction = on_crash as *const () as usize;
-        // Once: a second crash inside the handler kills. Never SA_NODEFER, which would loop on an overflow.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
-        // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
-        let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
-        // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
-        unsafe { libc::sigaction(signal, &raw const action, before) };
-    }
+    (0..SIGNALS.len() - 1).for_each(install);
+}
+
+/// The same for the signal that comes when the CPU time is used up. To be called after [`report`].
+pub(crate) fn report_used_up_cpu_time() {
+    install(SIGNALS.len() - 1);
+}
+
+fn install(index: usize) {
+    let signal = SIGNALS[index];
+    // SAFETY: all zeroes is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = on_crash as *const () as usize;
+    // Once: a second crash inside the handler kills. Never SA_NODEFER, which would loop on an overflow.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
+    // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
+    let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
+    // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
+    unsafe { libc::sigaction(signal, &raw const action, before) };
 }
 
 /// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow.
@@ -70,18 +87,21 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     // SAFETY: as above, and what it points to is a ucontext_t.
     let context = unsafe { &*context.cast::<libc::ucontext_t>() };
     // Codes above 0 come from the kernel for a fault; the others from kill, tgkill, sigqueue.
-    let is_fault = info.si_code > 0;
+    let is_fault = info.si_code > 0 && signal != USED_UP_CPU_TIME;
     let address = is_fault.then(|| {
         // SAFETY: a fault's siginfo has an address.
         unsafe { info.si_addr() as u64 }
     });
     let stack_overflow = matches!(signal, libc::SIGSEGV | libc::SIGBUS)
         && address.is_some_and(|address| stack_pointer(context).is_some_and(|sp| is_just_outside(address, sp)));
+    let alloc_failure = alloc_failure::is_cause_of(signal, address, stack_overflow);
+    let by_kernel = matches!(info.si_code, libc::SI_KERNEL | libc::SI_TIMER);
+    let cpu_time_is_up = signal == USED_UP_CPU_TIME && by_kernel;
     let handler = HANDLER.load(Ordering::Relaxed);
     if !handler.is_null() {
         // SAFETY: the only non-null value ever stored is a `Handler`.
         let handler = unsafe { mem::transmute::<*mut c_void, Handler>(handler) };
-        handler(&Crash { signal, address, stack_overflow });
+        handler(&Crash { signal, address, stack_overflow, alloc_failure, cpu_time_is_up });
     }
     hand_over(signal, is_fault);
     Errno::set_raw(errno);

@@ -4,14 +4,24 @@
 //! `EPOLL_CTL_DEL` reaches the *parent's* instance too, and the parent's socket never wakes again. With a private,
 //! empty instance under the same number such a drop harms nobody.
 
+//!
+//! It all goes through rustix, whose system calls touch no page of the C library's: a new process pays for each.
+
 #![expect(unsafe_code, reason = "probing descriptors by number has no safe wrapper")]
 
 use std::{
     fs,
-    os::fd::{AsRawFd, BorrowedFd},
+    mem::ManuallyDrop,
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use nix::{errno::Errno, libc};
+use rustix::{
+    event::{
+        FdSetElement, PollFd, PollFlags, Timespec, epoll, fd_set_bound, fd_set_insert, fd_set_num_elements, poll,
+        select,
+    },
+    io::{DupFlags, Errno, FdFlags, dup3, fcntl_getfd},
+};
 
 /// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches.
 pub(crate) fn make_private(probe: BorrowedFd<'_>) {
@@ -22,15 +32,14 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>) {
         let mut fd = first;
         let mut polled = [(); CHUNK].map(|()| {
             fd += 1;
-            libc::pollfd { fd: fd - 1, events: 0, revents: 0 }
+            PollFd::from_borrowed_fd(by_number(fd - 1), PollFlags::empty())
         });
-        // SAFETY: `polled` has CHUNK entries; numbers that name nothing are answered with POLLNVAL.
-        if unsafe { libc::poll(polled.as_mut_ptr(), CHUNK as libc::nfds_t, 0) } < 0 {
+        if poll(&mut polled, Some(&AT_ONCE)).is_err() {
             break;
         }
-        for open in polled.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0) {
-            if is_epoll(open.fd, probe) {
-                replace(open.fd);
+        for (fd, entry) in (first..).zip(&polled) {
+            if !entry.revents().contains(PollFlags::NVAL) && is_epoll(fd, probe) {
+                replace(fd);
             }
         }
     }
@@ -47,47 +56,57 @@ const CHUNK: usize = 64;
 /// Beyond this the numbers are listed rather than tried.
 const LAST: i32 = 4096;
 
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// What has this number; perhaps nothing.
+fn by_number(fd: i32) -> BorrowedFd<'static> {
+    // SAFETY: nothing is closed while the borrow is used, and the calls it is used for answer numbers that name nothing
+    // with an error.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
 /// Whether this process may have a descriptor from `first`, a multiple of 64, on.
 ///
-/// A fork makes the child's table as large as its highest number demands, and select(2) is silent on numbers beyond the
-/// table, while those in it that are not open are an error. A look at `/proc` tells as much and takes a new process longer than the rest of its setup.
+/// A fork makes the child's table as large as its highest number demands, in steps of 64. In the table, select(2) fails on
+/// a number that is not open and takes one that is off the list; what is beyond it stays untouched. A look at `/proc` tells
+/// as much and takes a new process longer than the rest of its setup.
 fn any_from(first: i32) -> bool {
-    let mut asked = [0u64; LAST as usize / 64];
-    asked.iter_mut().skip(first.unsigned_abs() as usize / 64).for_each(|word| *word = u64::MAX);
-    let (set, none) = (asked.as_mut_ptr().cast::<libc::fd_set>(), std::ptr::null_mut());
-    let mut at_once = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    // SAFETY: the kernel reads and writes LAST bits at most, which is what `asked` has.
-    unsafe { libc::select(LAST, set, none, none, &raw mut at_once) != 0 }
+    let mut few = [FdSetElement::default(); 5];
+    let mut many = Vec::new();
+    let asked = match fd_set_num_elements(1, first + 1) {
+        needed if needed <= few.len() => &mut few[..],
+        needed => {
+            many.resize(needed, FdSetElement::default());
+            &mut many
+        }
+    };
+    fd_set_insert(asked, first);
+    // SAFETY: the set has room for `first`; what is not open is only ever asked about.
+    let exceptions = unsafe { select(first + 1, None, None, Some(asked), Some(&AT_ONCE)) };
+    exceptions != Ok(0) || fd_set_bound(asked) == 0
 }
 
 /// Tells an epoll instance by the error for removing what it does not watch.
 fn is_epoll(fd: i32, probe: BorrowedFd<'_>) -> bool {
-    let nothing = std::ptr::null_mut();
-    // SAFETY: EPOLL_CTL_DEL takes no event (Linux 2.6.9); the numbers name descriptors or nothing.
-    let removed = unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_DEL, probe.as_raw_fd(), nothing) };
-    Errno::result(removed) == Err(Errno::ENOENT)
+    epoll::delete(by_number(fd), probe) == Err(Errno::NOENT)
 }
 
 fn replace(fd: i32) {
-    // SAFETY: takes and gives numbers only.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    // SAFETY: as above.
-    let fresh = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    if fresh < 0 {
-        return;
-    }
-    let flags = if flags & libc::FD_CLOEXEC == 0 { 0 } else { libc::O_CLOEXEC };
+    let flags = fcntl_getfd(by_number(fd)).unwrap_or(FdFlags::empty());
+    let flags = if flags.contains(FdFlags::CLOEXEC) { DupFlags::CLOEXEC } else { DupFlags::empty() };
+    let Ok(fresh) = epoll::create(epoll::CreateFlags::CLOEXEC) else { return };
     // SAFETY: whoever owns `fd` in this child keeps owning an epoll descriptor under that number.
-    unsafe { libc::dup3(fresh, fd, flags) };
-    // SAFETY: `fresh` was opened above and is ours alone.
-    unsafe { libc::close(fresh) };
+    let mut owned = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) });
+    let _ = dup3(&fresh, &mut owned, flags);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use nix::{
+        errno::Errno,
+        libc,
         sys::{
             epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
             wait::{WaitStatus, waitpid},

@@ -20,6 +20,9 @@ pub(crate) enum Op {
     Write,
     Wait,
     SpawnThread,
+    SetLimit,
+    CpuTimer,
+    Statm,
 }
 
 /// Fails with the errno that the current test scripted for `op`, if any.

@@ -28,6 +28,13 @@ impl<T: Sync> Leaked<T> {
         if let Some(value) = to_reference(old).filter(|value| good(value)) {
             return value;
         }
+        self.replace(old, make)
+    }
+
+    /// On a stack of its own: the value may be large, and every page of a stack that a call touches is copied after a fork.
+    #[cold]
+    #[inline(never)]
+    fn replace(&self, old: *mut T, make: impl FnOnce() -> T) -> &'static T {
         let new = Box::leak(Box::new(make()));
         match self.pointer.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => new,

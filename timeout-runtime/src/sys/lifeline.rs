@@ -90,7 +90,7 @@ fn die_with_thread() -> Result<()> {
     // SAFETY: `on_thread_end` has the signature of a plain handler and only calls what is async-signal-safe.
     Errno::result(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
     // SAFETY: sets a number on this process.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, signal) }).map(drop)
 }
 
 extern "C" fn on_thread_end(_signal: c_int) {

@@ -4,6 +4,7 @@
 //! makes one kernel or C-library call each and says why that call is sound. What [`nix`] already wraps safely is used
 //! from there directly.
 
+pub(crate) mod alloc_failure;
 pub(crate) mod bare;
 pub(crate) mod crash;
 pub(crate) mod environment;
@@ -20,6 +21,9 @@ pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod place;
 pub(crate) mod process;
+#[cfg(feature = "fastrand")]
+pub(crate) mod random;
+pub(crate) mod rlimit;
 pub(crate) mod sched;
 pub(crate) mod shared;
 pub(crate) mod signal;

@@ -12,11 +12,12 @@ use nix::{
     Result,
     errno::Errno,
     libc,
-    sys::prctl,
+    sys::resource::{UsageWho, getrusage},
     unistd::{self, ForkResult, Pid},
 };
 
 use super::fault::{self, Op};
+use crate::report::Usage;
 
 /// Forks; the child runs `child` and nothing else, whether that returns, unwinds or neither.
 ///
@@ -60,7 +61,8 @@ pub(crate) fn new_session() -> Result<()> {
 /// Makes orphaned descendants children of this process, where they can be found.
 pub(crate) fn adopt_orphans() -> Result<()> {
     fault::check(Op::Subreaper)?;
-    prctl::set_child_subreaper(true)
+    // SAFETY: sets a flag on this process.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
 }
 
 /// Keeps a crash from writing a core file or waking a core-dump handler, either of which would delay the death.
@@ -90,6 +92,12 @@ pub(crate) fn has_children() -> bool {
     // SAFETY: a null siginfo is allowed by Linux; WNOWAIT leaves every child as it was.
     let result = unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, std::ptr::null_mut::<u8>(), flags, 0) };
     result == 0 || Errno::last() != Errno::ECHILD
+}
+
+/// What this process and those of its children that it has waited for have used so far. Async-signal-safe.
+pub(crate) fn usage() -> Option<Usage> {
+    let of = |who| getrusage(who).ok().map(|usage| Usage::from(usage.as_ref()));
+    Some(of(UsageWho::RUSAGE_SELF)?.with(of(UsageWho::RUSAGE_CHILDREN)?))
 }
 
 /// Tells whether the C library has never started a thread in this process: glibc keeps that in a variable (2.32,
@@ -130,7 +138,7 @@ pub(crate) fn is_copy() -> bool {
 /// Closes an inherited descriptor by its number.
 pub(crate) fn close(fd: i32) {
     // SAFETY: as for `close_range` below: used by a child on what its host alone goes on using.
-    unsafe { libc::close(fd) };
+    let _ = unsafe { rustix::io::try_close(fd) };
 }
 
 /// Closes every descriptor from 3 on except `kept`, for the calling thread only: other threads of the process keep theirs,

@@ -12,13 +12,18 @@ use super::{
     message::{self, Kind, Message},
     value::Landing,
 };
-use crate::sys::pipe::{self, PlainVec};
+use crate::{
+    report::Usage,
+    sys::pipe::{self, PlainVec},
+};
 
 /// Header and end mark of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(pub(crate) u64);
 
-const HEADER: usize = 32;
+const HEADER: usize = 56;
+/// Where the length of the payload stands in it.
+const LENGTH: usize = HEADER - 8;
 const MARK: usize = 8;
 
 /// A frame up to this size is written by one call, which other writers cannot split (pipe(7)). Small, as the buffer lies
@@ -41,7 +46,12 @@ pub(crate) struct Remarks {
     pub(crate) has_descendants: bool,
     /// How long it took to decode its own value; the caller will need about as long.
     pub(crate) decoding: Duration,
+    /// What it has used so far, unless nobody asks.
+    pub(crate) usage: Option<Usage>,
 }
+
+const HAS_DESCENDANTS: u32 = 1;
+const HAS_USAGE: u32 = 2;
 
 /// Writes one frame. Async-signal-safe.
 pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Remarks, payload: &[u8]) -> Result<()> {
@@ -49,10 +59,17 @@ pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Rema
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(&token.0.to_le_bytes());
     header[8..12].copy_from_slice(&(kind as u32).to_le_bytes());
-    header[12..16].copy_from_slice(&u32::from(remarks.has_descendants).to_le_bytes());
+    let flags = if remarks.has_descendants { HAS_DESCENDANTS } else { 0 };
+    header[12..16].copy_from_slice(&flags.to_le_bytes());
     header[16..24].copy_from_slice(&decoding.to_le_bytes());
+    if let Some(usage) = remarks.usage {
+        header[12..16].copy_from_slice(&(flags | HAS_USAGE).to_le_bytes());
+        for (place, number) in header[24..LENGTH].as_chunks_mut().0.iter_mut().zip(usage.to_numbers()) {
+            *place = number.to_le_bytes();
+        }
+    }
     // A length in memory fits into 64 bits.
-    header[24..].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+    header[LENGTH..].copy_from_slice(&(payload.len() as u64).to_le_bytes());
 
     let mark = end_mark(&header);
 
@@ -250,8 +267,13 @@ fn begin(header: [u8; HEADER]) -> std::result::Result<State, String> {
     let word = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let [number, flags] = [word(8) & 0xffff_ffff, word(8) >> 32];
     let kind = Kind::from_number(number).ok_or_else(|| format!("its report has the unknown kind {number}"))?;
-    let remarks = Remarks { has_descendants: flags != 0, decoding: Duration::from_nanos(word(16)) };
-    let left = word(24);
+    let is_set = |flag: u32| flags & u64::from(flag) != 0;
+    let remarks = Remarks {
+        has_descendants: is_set(HAS_DESCENDANTS),
+        decoding: Duration::from_nanos(word(16)),
+        usage: is_set(HAS_USAGE).then(|| Usage::from_numbers([word(24), word(32), word(40)])),
+    };
+    let left = word(LENGTH);
     match kind {
         Kind::Value => Ok(State::Value { remarks, left }),
         _ if left > LONGEST_REPORT => Err(format!("its report claims to be {left} bytes long")),

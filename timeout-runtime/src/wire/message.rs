@@ -53,6 +53,7 @@ pub(crate) struct PanicReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SetupReport {
     pub(crate) step: String,
+    /// The kernel's answer; 0 if the step was not its affair.
     pub(crate) errno: i32,
 }
 
@@ -62,6 +63,8 @@ pub(crate) fn crash_payload(crash: &Crash) -> [u8; CRASH_SIZE] {
     bytes[..4].copy_from_slice(&crash.signal.to_le_bytes());
     bytes[4] = u8::from(crash.stack_overflow);
     bytes[5] = u8::from(crash.address.is_some());
+    bytes[6] = u8::from(crash.alloc_failure);
+    bytes[7] = u8::from(crash.cpu_time_is_up);
     bytes[8..].copy_from_slice(&crash.address.unwrap_or(0).to_le_bytes());
     bytes
 }
@@ -69,10 +72,12 @@ pub(crate) fn crash_payload(crash: &Crash) -> [u8; CRASH_SIZE] {
 const CRASH_SIZE: usize = 16;
 
 fn crash_from(bytes: [u8; CRASH_SIZE]) -> Crash {
-    let [s0, s1, s2, s3, stack_overflow, has_address, _, _, address @ ..] = bytes;
+    let [s0, s1, s2, s3, stack_overflow, has_address, alloc_failure, cpu_time_is_up, address @ ..] = bytes;
     Crash {
         signal: i32::from_le_bytes([s0, s1, s2, s3]),
         stack_overflow: stack_overflow != 0,
+        alloc_failure: alloc_failure != 0,
+        cpu_time_is_up: cpu_time_is_up != 0,
         address: (has_address != 0).then_some(u64::from_le_bytes(address)),
     }
 }
@@ -99,8 +104,14 @@ mod tests {
     #[test]
     fn a_crash_crosses() {
         for crash in [
-            Crash { signal: 11, address: Some(u64::MAX), stack_overflow: true },
-            Crash { signal: 6, address: None, stack_overflow: false },
+            Crash {
+                signal: 11,
+                address: Some(u64::MAX),
+                stack_overflow: true,
+                alloc_failure: false,
+                cpu_time_is_up: false,
+            },
+            Crash { signal: 6, address: None, stack_overflow: false, alloc_failure: true, cpu_time_is_up: true },
         ] {
             assert_eq!(parse(Kind::Crashed, &crash_payload(&crash)), Ok(Message::Crashed(crash)));
         }

@@ -14,16 +14,18 @@ pub(crate) enum Stage {
     Setup = 1,
     /// It replaces the panic hook, for which it needs a lock that a panicking thread of the host may have held.
     Hook = 2,
+    /// The hooks of `on_child` run.
+    Hooks = 3,
     /// The body runs.
-    Body = 3,
+    Body = 4,
     /// The body has returned, and its value is being encoded.
-    Encoding = 4,
+    Encoding = 5,
     /// The value is being decoded once, to see that it can be.
-    Decoding = 5,
+    Decoding = 6,
     /// The value is on its way.
-    Sending = 6,
+    Sending = 7,
     /// Its last word could not be written: how it ends is not the body's doing.
-    Unsent = 7,
+    Unsent = 8,
 }
 
 /// The progress of all children of one process.
@@ -88,7 +90,7 @@ impl StageCell {
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
         let number = self.cell.load(Ordering::Acquire);
-        [Stage::Setup, Stage::Hook, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
+        [Stage::Setup, Stage::Hook, Stage::Hooks, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
             .into_iter()
             .find(|stage| *stage as u8 == number)
             .unwrap_or(Stage::Body)

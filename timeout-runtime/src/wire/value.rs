@@ -1,6 +1,6 @@
 //! How a value crosses: numbers and text as their own memory, everything else through the codec.
 //!
-//! A `Vec<u8>`, a `String` or a vector of plain numbers is written from where it lies and read to where it will stay.
+//! A number, a `Vec<u8>`, a `String` or a vector of plain numbers is written from where it lies and read to where it will stay.
 //! Every other value is encoded, and then decoded once in the child: a `Deserialize` that fails, panics or never ends
 //! does so there, where the limit reaches it, and not in the caller.
 
@@ -70,9 +70,6 @@ pub(crate) fn unpack<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String>
 /// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise. Gives how long it took.
 pub(crate) fn rehearse<T: DeserializeOwned>(packed: &Packed<'_>) -> Result<Duration, String> {
     let Packed::Encoded(bytes) = packed else { return Ok(Duration::ZERO) };
-    if is_one_number::<T>() {
-        return Ok(Duration::ZERO);
-    }
     let begin = Instant::now();
     // The value is not dropped: the child is about to end, and a destructor could have effects.
     codec::decode::<T>(bytes).map(std::mem::forget).map_err(|error| error.to_string())?;
@@ -113,6 +110,7 @@ pub(crate) trait Inbox<T> {
 struct Encoded(PlainVec<u8>);
 struct Text(PlainVec<u8>);
 struct Numbers<P>(PlainVec<P>);
+struct Number<P>(PlainVec<P>);
 
 impl<T: DeserializeOwned> Inbox<T> for Encoded {
     fn landing(&mut self) -> &mut dyn Landing {
@@ -145,7 +143,7 @@ fn into<P, T>(plain: P, store: impl FnOnce(P, &mut Option<T>) -> Option<()>) -> 
     result.ok_or_else(|| "it is of another type than it was taken for".into())
 }
 
-/// What needs no rehearsal, and what travels as its own memory: one line per type, and nothing else in this file names them.
+/// What travels as its own memory: one line per type, and nothing else in this file names them.
 macro_rules! plain_numbers {
     ($($number:ty)*) => {
         /// The memory of a value that travels as such.
@@ -155,6 +153,9 @@ macro_rules! plain_numbers {
             }
             $(if let Ok(numbers) = cast!(value, &Vec<$number>) {
                 return Some(bytemuck::cast_slice(numbers));
+            })*
+            $(if let Ok(number) = cast!(value, &$number) {
+                return Some(bytemuck::bytes_of(number));
             })*
             None
         }
@@ -167,14 +168,6 @@ macro_rules! plain_numbers {
             None
         }
 
-        /// Whether decoding a `T` is std's affair alone, and takes no time.
-        fn is_one_number<T>() -> bool {
-            let sample = None::<T>;
-            cast!(&sample, &Option<()>).is_ok()
-                || cast!(&sample, &Option<bool>).is_ok()
-                $(|| cast!(&sample, &Option<$number>).is_ok())*
-        }
-
         /// An inbox for a value of type `T`, of the kind that [`pack`] chooses for it.
         pub(crate) fn inbox<T: DeserializeOwned>() -> Box<dyn Inbox<T>> {
             let sample = None::<T>;
@@ -184,8 +177,24 @@ macro_rules! plain_numbers {
             $(if cast!(&sample, &Option<Vec<$number>>).is_ok() {
                 return Box::new(Numbers::<$number>(PlainVec::new()));
             })*
+            $(if cast!(&sample, &Option<$number>).is_ok() {
+                return Box::new(Number::<$number>(PlainVec::new()));
+            })*
             Box::new(Encoded(PlainVec::new()))
         }
+
+        $(impl<T> Inbox<T> for Number<$number> {
+            fn landing(&mut self) -> &mut dyn Landing {
+                &mut self.0
+            }
+
+            fn open(self: Box<Self>) -> Result<T, String> {
+                let number = self.0.finish().filter(|numbers| numbers.len() == 1).ok_or("it is not one number")?[0];
+                into(number, |number, result: &mut Option<T>| {
+                    cast!(result, &mut Option<$number>).map(|slot| *slot = Some(number)).ok()
+                })
+            }
+        })*
 
         $(impl<T> Inbox<T> for Numbers<$number> {
             fn landing(&mut self) -> &mut dyn Landing {
@@ -228,6 +237,8 @@ mod tests {
         travels(&vec![u128::MAX, 0], true);
         travels(&vec![-1.5f64, f64::INFINITY], true);
         travels(&Vec::<i16>::new(), true);
+        travels(&u64::MAX, true);
+        travels(&-0.5f32, true);
         travels(&String::from("ahoj, světe"), true);
     }
 
@@ -236,6 +247,18 @@ mod tests {
         travels(&vec![true, false], false);
         travels(&Some(vec![1u8]), false);
         travels(&((), 7u8, 'x'), false);
+    }
+
+    #[test]
+    fn what_is_not_one_number_is_an_error() {
+        for bytes in [0, 3, 8, 16] {
+            let mut inbox = inbox::<u64>();
+            for _ in 0..bytes {
+                inbox.landing().make_room(1).unwrap();
+                assert_eq!(inbox.landing().copy_from(&[1]), 1);
+            }
+            assert_eq!(inbox.open().is_ok(), bytes == 8, "{bytes} bytes");
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Happens {
     fn event(self) -> Event {
         let message = match self {
             Value(decoding) => {
-                return Event::Message(Message::Value, Remarks { has_descendants: false, decoding: ms(decoding) });
+                return Event::Message(Message::Value, Remarks { decoding: ms(decoding), ..Remarks::default() });
             }
             Junk => return Event::Junk("not ours".into()),
             GoneByExit(code, cut) => return Event::Gone { status: Status::Exited(code), cut },
@@ -80,12 +80,18 @@ impl Happens {
 }
 
 fn record(signal: i32, stack_overflow: bool) -> Crash {
-    Crash { signal, address: Some(ADDRESS), stack_overflow }
+    Crash { signal, address: Some(ADDRESS), stack_overflow, alloc_failure: false, cpu_time_is_up: false }
 }
 
 /// A crash of which only the status is known.
 fn bare(signal: i32) -> Outcome {
-    Outcome::Crashed(Crash { signal, address: None, stack_overflow: false })
+    Outcome::Crashed(Crash {
+        signal,
+        address: None,
+        stack_overflow: false,
+        alloc_failure: false,
+        cpu_time_is_up: false,
+    })
 }
 
 /// Plays one row: a limit and a grace in milliseconds, then what happens when and what is to be done.
@@ -142,7 +148,7 @@ fn decoding_of_less_than_a_millisecond_is_not_held_against_the_limit() {
     let begin = Instant::now();
     for (decoding, outcome) in [(999_999, Outcome::Value), (1_000_000, Outcome::Late)] {
         let mut supervisor = Supervisor::new(Deadline::after(begin, ms(100)), Duration::ZERO);
-        let remarks = Remarks { has_descendants: false, decoding: Duration::from_nanos(decoding) };
+        let remarks = Remarks { decoding: Duration::from_nanos(decoding), ..Remarks::default() };
         let action = supervisor.on(Event::Message(Message::Value, remarks), begin + ms(100));
         assert_eq!(action, Action::End(outcome), "{decoding} ns");
     }
@@ -151,7 +157,7 @@ fn decoding_of_less_than_a_millisecond_is_not_held_against_the_limit() {
 #[test]
 fn decoding_beyond_all_time_does_not_fit() {
     let begin = Instant::now();
-    let remarks = Remarks { has_descendants: false, decoding: Duration::MAX };
+    let remarks = Remarks { decoding: Duration::MAX, ..Remarks::default() };
     let mut limited = Supervisor::new(Deadline::after(begin, ms(100)), Duration::ZERO);
     assert_eq!(limited.on(Event::Message(Message::Value, remarks), begin), Action::End(Outcome::Late));
 }
@@ -159,7 +165,7 @@ fn decoding_beyond_all_time_does_not_fit() {
 #[test]
 fn without_a_limit_every_decoding_fits() {
     let begin = Instant::now();
-    let remarks = Remarks { has_descendants: false, decoding: Duration::MAX };
+    let remarks = Remarks { decoding: Duration::MAX, ..Remarks::default() };
     let mut endless = Supervisor::new(Deadline::after(begin, Duration::MAX), Duration::ZERO);
     assert_eq!(endless.on(Event::Message(Message::Value, remarks), begin), Action::End(Outcome::Value));
 }

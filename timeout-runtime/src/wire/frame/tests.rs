@@ -23,8 +23,16 @@ use crate::{
 /// No two of its bytes are equal, so that shifted bytes never look like it.
 const TOKEN: Token = Token(0x8877_6655_4433_2211);
 
-const PLAIN: Remarks = Remarks { has_descendants: false, decoding: Duration::ZERO };
-const FULL: Remarks = Remarks { has_descendants: true, decoding: Duration::from_nanos(0x0102_0304_0506_0708) };
+const PLAIN: Remarks = Remarks { has_descendants: false, decoding: Duration::ZERO, usage: None };
+const FULL: Remarks = Remarks {
+    has_descendants: true,
+    decoding: Duration::from_nanos(0x0102_0304_0506_0708),
+    usage: Some(Usage {
+        user: Duration::from_micros(0x1112_1314_1516),
+        system: Duration::from_micros(0x2122_2324_2526),
+        peak_memory: 0x3132_3334_3536_3738,
+    }),
+};
 
 /// How much a landing may take before anything has arrived.
 const FIRST_ROOM: usize = 64 << 10;
@@ -112,7 +120,7 @@ fn frame(kind: Kind, remarks: Remarks, payload: &[u8]) -> Vec<u8> {
 fn header(kind: u32, length: u64) -> Vec<u8> {
     let mut bytes = TOKEN.0.to_le_bytes().to_vec();
     bytes.extend(kind.to_le_bytes());
-    bytes.extend([0; 12]);
+    bytes.extend([0; LENGTH - 12]);
     bytes.extend(length.to_le_bytes());
     assert_eq!(bytes.len(), HEADER);
     bytes
@@ -126,7 +134,8 @@ fn pattern(length: usize) -> Vec<u8> {
 /// One frame of every kind, with what it says.
 fn one_of_each() -> Vec<(Vec<u8>, Message)> {
     let panic = PanicReport { message: "no such island".into(), place: Some(("src/map.rs".into(), 7, 9)) };
-    let crash = Crash { signal: 11, address: Some(0x10), stack_overflow: false };
+    let crash =
+        Crash { signal: 11, address: Some(0x10), stack_overflow: false, alloc_failure: true, cpu_time_is_up: true };
     let setup = SetupReport { step: "setsid".into(), errno: 1 };
     vec![
         (frame(Kind::Value, FULL, &pattern(9)), Message::Value),
@@ -383,7 +392,7 @@ fn flips(bytes: &[u8], range: std::ops::Range<usize>) -> impl Iterator<Item = (u
 #[test]
 fn a_flip_in_the_token_the_length_or_the_mark_is_found() {
     for (bytes, message) in one_of_each() {
-        for range in [0..8, 24..HEADER, bytes.len() - MARK..bytes.len()] {
+        for range in [0..8, LENGTH..HEADER, bytes.len() - MARK..bytes.len()] {
             for (at, flipped) in flips(&bytes, range) {
                 let (messages, last, _, within) = read_all(&flipped);
                 assert_eq!(messages, [], "{message:?}, byte {at}: {flipped:x?}");
@@ -398,7 +407,7 @@ fn a_flip_in_the_token_the_length_or_the_mark_is_found() {
 fn a_flip_in_the_kind_or_the_remarks_is_found() {
     contained(|| {
         for (bytes, message) in one_of_each() {
-            for (at, flipped) in flips(&bytes, 8..24) {
+            for (at, flipped) in flips(&bytes, 8..LENGTH) {
                 let (messages, last, ..) = read_all(&flipped);
                 assert_eq!(messages, [], "{message:?}, byte {at}");
                 assert!(matches!(last, Progress::Junk(_)), "{message:?}, byte {at}: {last:?}");
