@@ -647,7 +647,7 @@ fn a_preload_that_aborts_is_told_and_does_not_loop() {
 }
 
 fn a_preload_may_leave_no_thread() {
-    forkserver::preload(|| drop(thread::spawn(|| raw::pause()))).unwrap();
+    forkserver::preload(|| drop(thread::spawn(raw::pause))).unwrap();
     not_started(Call::new(LONG).run_in_server(1, |n: i32| n), "thread");
 }
 

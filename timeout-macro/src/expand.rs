@@ -483,6 +483,49 @@ async fn t() {
     }
 
     #[test]
+    fn a_served_function_is_a_call_inside_a_closure_that_captures_nothing() {
+        let expansion =
+            expand_method("2, start = forkserver", "fn f(&self, (a, _): (u8, u8), mut b: u8) -> u8 { self.g(a, b) }");
+        assert_eq!(
+            expansion,
+            r#"#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+fn f(
+    &self,
+    __arg1: (u8, u8),
+    b: u8,
+) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    ::timeout_runtime::__private::serve(
+        __call,
+        (
+            ::timeout_runtime::__private::Ref::of(self),
+            (
+                ::timeout_runtime::__private::Val::of(__arg1),
+                (::timeout_runtime::__private::Val::of(b), ()),
+            ),
+        ),
+        |
+            __call,
+            (
+                ::timeout_runtime::__private::Ref(__timeout_self),
+                (
+                    ::timeout_runtime::__private::Val((a, _)),
+                    (::timeout_runtime::__private::Val(mut b), ()),
+                ),
+            )|
+        {
+            ::timeout_runtime::__private::way_home::<u8>()
+                .by(&__call)
+                .run::<u8, _>(move || -> u8 { __timeout_self.g(a, b) })
+        },
+    )
+}
+"#
+        );
+    }
+
+    #[test]
     fn main_is_not_tracked() {
         assert!(!expand("2", "fn main() {}").contains("track_caller"));
     }

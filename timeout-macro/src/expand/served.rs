@@ -100,7 +100,7 @@ pub(super) fn name_plainly(index: usize, input: &mut FnArg) {
     let name = name_of(index, input);
     match input {
         FnArg::Receiver(receiver) => receiver.mutability = None,
-        FnArg::Typed(arg) => arg.pat = Box::new(parse_quote!(#name)),
+        FnArg::Typed(arg) => *arg.pat = parse_quote!(#name),
     }
 }
 

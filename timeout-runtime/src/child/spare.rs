@@ -155,7 +155,7 @@ fn rehearse(line: &OwnedFd) {
     let value = (1u64, String::from("a text"));
     let _ = value::pack(&value).map(|packed| value::rehearse::<(u64, String)>(&packed).is_ok());
     let _ = value::unpack::<u64>(&[0; 8]);
-    let _ = catch_unwind(|| process::has_children());
+    let _ = catch_unwind(process::has_children);
     stdout::flush();
 }
 

@@ -11,8 +11,9 @@
 
 use std::{
     ffi::{CStr, c_char},
-    mem::{MaybeUninit, size_of, transmute},
+    mem::{size_of, transmute},
     ops::Range,
+    ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -106,7 +107,7 @@ fn code() -> Option<Range<usize>> {
     let here = number_of as *const () as usize;
     (0..count).find_map(|index| {
         // SAFETY: the kernel says that there are `count` headers, which stay mapped.
-        let segment = unsafe { headers.add(index).read_unaligned() };
+        let segment = unsafe { headers.wrapping_add(index).read_unaligned() };
         let start = moved_by.wrapping_add(usize::try_from(segment.p_vaddr).ok()?);
         let code = start..start.checked_add(usize::try_from(segment.p_memsz).ok()?)?;
         let is_code = segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_X != 0;
@@ -128,8 +129,8 @@ pub(crate) fn conjure<F: Copy>() -> F {
             "a closure that captures something cannot travel to the fork server; pass it as an argument, or use `start = fork`"
         );
     };
-    // SAFETY: there are no bytes to be wrong, and the process that sent for it has a value of this type.
-    unsafe { MaybeUninit::uninit().assume_init() }
+    // SAFETY: no bytes are read that could be wrong, and the process that sent for it has a value of this type.
+    unsafe { NonNull::<F>::dangling().as_ptr().read() }
 }
 
 #[cfg(test)]
