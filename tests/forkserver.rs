@@ -71,6 +71,7 @@ by_server![
     a_host_that_drops_its_rights_gets_another_server,
     the_usage_of_a_worker_is_told,
     bounds_hold_in_a_worker,
+    a_crash_and_a_panic_show_where_they_happened,
 ];
 
 from_nothing![
@@ -521,6 +522,33 @@ fn bounds_hold_in_a_worker(_: Start) {
     // The next worker has none of it.
     assert!(ask(opens));
     assert_eq!(ask(|()| vec![1u8; 256 << 20].len()), 256 << 20);
+}
+
+#[inline(never)]
+fn the_place_of_the_crash() -> i32 {
+    raw::read_null();
+    std::hint::black_box(1)
+}
+
+#[inline(never)]
+fn the_place_of_the_panic() -> i32 {
+    if std::hint::black_box(true) {
+        panic!("here");
+    }
+    1
+}
+
+fn a_crash_and_a_panic_show_where_they_happened(_: Start) {
+    // The layout of a worker's memory is another one: by chance alone would an address of it mean the same here.
+    let crash = Call::new(LONG).run_in_server((), |()| the_place_of_the_crash()).unwrap_err();
+    let panic = Call::new(LONG).run_in_server((), |()| the_place_of_the_panic()).unwrap_err();
+    for (error, place) in [(&crash, "the_place_of_the_crash"), (&panic, "the_place_of_the_panic")] {
+        let (Reason::Crashed { backtrace, .. } | Reason::Panicked { backtrace, .. }) = error.reason() else {
+            panic!("{error:?}")
+        };
+        let names: Vec<_> = backtrace.frames().iter().filter_map(|frame| frame.function()).collect();
+        assert!(names.iter().any(|name| name.contains(place)), "{place} is not among {names:?}");
+    }
 }
 
 // ---- From nothing ---------------------------------------------------------------------------------------------------

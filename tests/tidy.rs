@@ -76,6 +76,7 @@ fn a_dependency_lives_in_one_place() {
     for (name, place) in [
         ("bincode::", "wire/codec"),
         ("castaway::", "wire/"),
+        ("backtrace::resolve", "report/symbols"),
         ("timeout_macro::", "src/lib.rs"),
         ("tracing::", "src/events.rs"),
     ] {

@@ -16,6 +16,7 @@ pub(crate) mod raw;
 pub(crate) mod scenario;
 pub(crate) mod seccomp;
 pub(crate) mod shapes;
+pub(crate) mod shown;
 pub(crate) mod stdout;
 pub(crate) mod subscriber;
 pub(crate) mod travel;

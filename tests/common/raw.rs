@@ -424,3 +424,44 @@ pub(crate) fn hide_proc() -> Result<(), Errno> {
     // SAFETY: as above.
     Errno::result(unsafe { libc::mount(none, c"/proc".as_ptr(), tmpfs, 0, ptr::null()) }).map(drop)
 }
+
+// --- libraries
+
+/// A library that was loaded while this process ran.
+pub(crate) struct Library(*mut std::ffi::c_void);
+
+impl Library {
+    pub(crate) fn open(path: &std::path::Path) -> Library {
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the name is a C string, and the library runs nothing when it is loaded.
+        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null(), "dlopen {path:?}");
+        Library(library)
+    }
+
+    fn function(&self, name: &std::ffi::CStr) -> *mut std::ffi::c_void {
+        // SAFETY: the library is open, and the name is a C string.
+        let function = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!function.is_null(), "no {name:?}");
+        function
+    }
+
+    /// Calls a function that returns when the flag it is given is 0, which never happens.
+    pub(crate) fn call_with_flag(&self, name: &std::ffi::CStr) -> c_int {
+        let function = self.function(name);
+        // SAFETY: the test names a function of this type.
+        let function =
+            unsafe { mem::transmute::<*mut std::ffi::c_void, extern "C" fn(*const c_int) -> c_int>(function) };
+        let flag = 1;
+        function(std::hint::black_box(&raw const flag))
+    }
+
+    /// Calls a function that calls `back`.
+    pub(crate) fn call_with_function(&self, name: &std::ffi::CStr, back: extern "C" fn() -> c_int) -> c_int {
+        let function = self.function(name);
+        type Caller = extern "C" fn(extern "C" fn() -> c_int) -> c_int;
+        // SAFETY: the test names a function of this type.
+        let function = unsafe { mem::transmute::<*mut std::ffi::c_void, Caller>(function) };
+        function(back)
+    }
+}

@@ -67,7 +67,7 @@ use proc_macro::TokenStream;
 /// |---|---|
 /// | `grace = LIMIT` | at the limit the body is asked to end (`SIGTERM`), and killed when the grace is over. It is a maximum. Without it, the body is killed at the limit |
 /// | `cpu = LIMIT` | the CPU time that the body may use; beyond it the failure is `Reason::OutOf(Resource::Cpu)`. See `Call::cpu` |
-/// | `memory = "256MiB"` | what the body may map on top of its caller's memory; beyond it the failure is `Reason::OutOf(Resource::Memory)`. See `Call::memory` |
+/// | `memory = "256MiB"` | what the body may take on top of its caller's memory; beyond it the failure is `Reason::OutOf(Resource::Memory)`. See `Call::memory` |
 /// | `panic = "resume"` | a panic of the body is raised again in the caller, its message kept. Without it, it is a `TimedOut` |
 /// | `cancel = &token` | a `Cancel` that ends the call from elsewhere, as `Reason::Cancelled` |
 /// | `flatten` | the signature stays `Result<T, E>` as it is written, and a failed call becomes an error: `E: From<TimedOut>` |

@@ -22,14 +22,15 @@ use crate::{
     parent::{
         block::{self, Verdict},
         host::Host,
+        sample::Sample,
         supervise::{Outcome, Supervisor},
     },
-    report::{Backtrace, Place},
+    report::{Backtrace, Doing, Place, View},
     resources::Bounds,
     start::{self, Job, NoChild, forkserver::Order},
-    sys::{crash::Crash, process},
+    sys::{crash::Crash, image, process, unwind},
     wire::{
-        message::SetupReport,
+        message::{PanicReport, SetupReport},
         stage::Stage,
         value::{self, Inbox, Landing},
     },
@@ -146,12 +147,13 @@ impl Call {
         self
     }
 
-    /// Lets the body take at most `bytes` of memory on top of what its caller has mapped at the call.
+    /// Lets the body take at most `bytes` of memory on top of what its caller has at the call.
     ///
     /// An allocation that fails for it ends the call with [`OutOf(Resource::Memory)`](crate::Reason::OutOf). What counts is
-    /// address space (`RLIMIT_AS`, getrlimit(2)), touched or not: the stacks of new threads count whole, and so do copies
-    /// made to send the value. Memory that the caller has freed but not given back to the kernel does not count; a body
-    /// may use that first. A limit that the host has itself is never loosened. Each process that the body starts may use
+    /// private writable memory, touched or not (`RLIMIT_DATA`, getrlimit(2), Linux 4.7): the stacks of new threads count
+    /// whole, and so do copies made to send the value. Not counted are shared mappings and those of files, and address
+    /// space that is only reserved: [`Rlimit::AddressSpace`] bounds everything. A body may first use what its caller has
+    /// freed and not given back to the kernel. A limit that the host has itself is never loosened. Each process that the body starts may use
     /// as much again: what was mapped at the call, and `bytes`.
     ///
     /// Rust code and C code that runs out of memory bit by bit are told as such. C code that asks for more at once than is
@@ -319,7 +321,7 @@ impl Call {
             // It never returns: a worker that has delivered its value ends.
             if let Some(outbox) = Outbox::current() {
                 outbox.enter(Stage::Body);
-                deliver(body(), outbox);
+                deliver(enter(body), outbox);
             }
             return Err(self.failure(&site, Reason::late(), Ran::Yes));
         }
@@ -328,7 +330,7 @@ impl Call {
         let ended = self.supervise(&site, is_measured, inbox.landing(), &mut |outbox| {
             if let Some((body, deliver)) = work.take() {
                 outbox.enter(Stage::Body);
-                deliver(body(), outbox);
+                deliver(enter(body), outbox);
             }
         });
         let result = ended.and_then(|usage| {
@@ -358,8 +360,9 @@ impl Call {
             Some(cancel) if cancel.is_cancelled() => Err(self.failure(&site, Reason::Cancelled, Ran::No)),
             _ => inline::run(body).map_err(|panic| {
                 let (message, backtrace) = (child::panic_text(&*panic), Backtrace::default());
+                let thread = std::thread::current().name().map(str::to_owned);
                 payload = Some(panic);
-                self.failure(&site, Reason::Panicked { message, location: None, backtrace }, Ran::Yes)
+                self.failure(&site, Reason::Panicked { message, location: None, thread, backtrace }, Ran::Yes)
             }),
         };
         site.trail.end(site.begin, result.as_ref().err());
@@ -399,7 +402,7 @@ impl Call {
         host.reaper.sweep();
         let mut options =
             Options { has_grace: !self.grace.is_zero(), watch_panics: true, is_measured, bounds: self.bounds };
-        let Verdict { outcome, stage, usage } = loop {
+        let (Verdict { mut outcome, stage, usage, sample, threads }, layout) = loop {
             let started = match &self.route {
                 Route::Server { order, .. } => {
                     start::forkserver::start(host, deadline, options, order, self.cancel.as_ref())
@@ -414,6 +417,7 @@ impl Call {
             };
             site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
+            let layout = worker.foreign_code();
             match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
                     // Better a moment later with our hook than now with the host's, which may hang in the child, too. For
@@ -421,20 +425,29 @@ impl Call {
                     options.watch_panics = site.begin.elapsed() < self.limit / 2;
                     std::thread::sleep(HOOK_PAUSE.min(self.limit / 16));
                 }
-                verdict => break verdict,
+                verdict => break (verdict, layout),
             }
         };
+        if let Some(code) = layout {
+            outcome.translate(|address| image::translate(address, code));
+        }
         let mut bounds = self.bounds;
-        if let Outcome::Crashed(crash) = &outcome {
+        if let Outcome::Crashed(crash) = &mut outcome {
             bounds = bounds.with_cpu_in_effect();
             if let Some(resource) = bounds.exhausted_by(crash, usage) {
                 let (reason, ran) = (Reason::OutOf(resource), ran_by(stage));
-                return Err(TimedOut::new(Facts { usage, stage, bounds, ..self.facts(site, reason, ran) }));
+                let backtrace = Backtrace::of_one(crash.on_body, None, std::mem::take(&mut crash.frames), site.view());
+                let facts = self.facts(site, reason, ran);
+                return Err(TimedOut::new(Facts { usage, stage, bounds, backtrace, ..facts }));
             }
         }
-        match reason(outcome, stage) {
+        let sample = sample.unwrap_or_default();
+        let doing = sample.doing;
+        match reason(outcome, stage, sample, site.view()) {
             None => Ok(usage),
-            Some((reason, ran)) => Err(TimedOut::new(Facts { usage, stage, ..self.facts(site, reason, ran) })),
+            Some((reason, ran)) => {
+                Err(TimedOut::new(Facts { usage, stage, doing, threads, ..self.facts(site, reason, ran) }))
+            }
         }
     }
 
@@ -470,6 +483,9 @@ impl Call {
             stage: None,
             usage: None,
             bounds: self.bounds,
+            backtrace: Backtrace::default(),
+            doing: Doing::default(),
+            threads: 0,
         }
     }
 }
@@ -500,6 +516,25 @@ struct Site {
     trail: Trail,
 }
 
+impl Site {
+    fn view(&self) -> View {
+        View { function: self.function, file: self.called_from.file() }
+    }
+}
+
+/// Runs the body on a stack whose outer end is known, so that a trace does not go on into what the caller was doing.
+///
+/// Never merged into its caller: what is merged into *it* is the body, and is shown under the body's name.
+#[inline(never)]
+fn enter<R, F: FnOnce() -> R>(body: F) -> R {
+    let marker = 0;
+    unwind::begin_at(&marker);
+    let value = body();
+    // Something is left to do, so that the body's call cannot take the place of this one on the stack.
+    std::hint::black_box(&marker);
+    value
+}
+
 /// The path of the function that the closure type `F` stands in.
 pub(crate) fn function_of<F>() -> &'static str {
     let mut path = type_name::<F>();
@@ -527,19 +562,23 @@ fn ran_by(stage: Option<Stage>) -> Ran {
 }
 
 /// What an outcome means to the user; `None` for a value.
-fn reason(outcome: Outcome, stage: Option<Stage>) -> Option<(Reason, Ran)> {
-    let backtrace = Backtrace::default();
+fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) -> Option<(Reason, Ran)> {
     let ran = ran_by(stage);
     Some(match outcome {
         Outcome::Value => return None,
-        Outcome::Late | Outcome::HookHeld => (Reason::late(), ran),
+        Outcome::Late | Outcome::HookHeld => {
+            (Reason::Late { stuck_at: Backtrace::new(sample.stacks, sample.foreign, view) }, ran)
+        }
         Outcome::Cancelled => (Reason::Cancelled, ran),
         Outcome::Panicked(report) => {
-            let location = report.place.map(|(file, line, column)| Place::new(file, line, column));
-            (Reason::Panicked { message: report.message, location, backtrace }, Ran::Yes)
+            let PanicReport { message, place, thread, on_body, frames } = report;
+            let location = place.map(|(file, line, column)| Place::new(file, line, column));
+            let backtrace = Backtrace::of_one(on_body, thread.clone(), frames, view);
+            (Reason::Panicked { message, location, thread, backtrace }, Ran::Yes)
         }
         Outcome::Crashed(crash) => {
-            let Crash { signal, address, stack_overflow, .. } = crash;
+            let Crash { signal, address, stack_overflow, on_body, frames, .. } = crash;
+            let backtrace = Backtrace::of_one(on_body, None, frames, view);
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {

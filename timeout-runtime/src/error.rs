@@ -5,7 +5,7 @@
 use std::{error::Error, fmt, io, panic::Location, time::Duration};
 
 use crate::{
-    report::{Backtrace, Place, Usage},
+    report::{Activity, Backtrace, Doing, Futex, Place, Rounded, Usage},
     resources::{Bounds, Resource},
     wire::stage::Stage,
 };
@@ -46,6 +46,12 @@ pub(crate) struct Facts {
     pub(crate) usage: Option<Usage>,
     /// What the body was allowed, as far as it was in effect.
     pub(crate) bounds: Bounds,
+    /// Where a resource ran out.
+    pub(crate) backtrace: Backtrace,
+    /// What the child was doing when its time was over.
+    pub(crate) doing: Doing,
+    /// How many threads the caller had at the fork.
+    pub(crate) threads: usize,
 }
 
 /// What ended a call without a value.
@@ -65,6 +71,8 @@ pub enum Reason {
         message: String,
         /// Where it panicked, unless the body has replaced the panic hook.
         location: Option<Place>,
+        /// The name of the thread that panicked, where it has one; the body's own is called as the caller's.
+        thread: Option<String>,
         /// The calls that led there.
         backtrace: Backtrace,
     },
@@ -158,6 +166,18 @@ impl TimedOut {
         self.0.ran
     }
 
+    /// Gives the calls that were under way when the body was cut off, panicked, crashed or ran out of a resource.
+    #[must_use]
+    pub fn backtrace(&self) -> Option<&Backtrace> {
+        let backtrace = match &self.0.reason {
+            Reason::Late { stuck_at: backtrace }
+            | Reason::Panicked { backtrace, .. }
+            | Reason::Crashed { backtrace, .. } => backtrace,
+            _ => &self.0.backtrace,
+        };
+        Some(backtrace).filter(|backtrace| !backtrace.is_empty())
+    }
+
     /// Gives what the child used. It is known wherever a child ran, unless it ended in silence and the kernel does not
     /// tell: the host takes or ignores the statuses of its children, or there is no `/proc`. What was left of a value that
     /// only the caller could not decode may lack it, too.
@@ -199,52 +219,34 @@ impl TimedOut {
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { reason, function, limit, stage, ran, usage, bounds, .. } = &*self.0;
+        let Facts { reason, function, limit, stage, .. } = &*self.0;
         write!(f, "`{function}` ")?;
         match reason {
-            Reason::Late { .. } => {
+            Reason::Late { stuck_at } => {
                 write!(f, "did not return within {}", Seconds(*limit))?;
-                match stage {
-                    Some(Stage::Encoding) => f.write_str(": its value was being encoded by its `Serialize`"),
-                    Some(Stage::Decoding) => f.write_str(": its value was being decoded by its `Deserialize`"),
-                    Some(Stage::Sending) => f.write_str(": its value was on its way"),
-                    Some(Stage::Hooks) => Ok(()),
-                    _ if *ran == Ran::No => f.write_str(": it had not begun"),
-                    _ => Ok(()),
-                }
+                self.0.write_late(f, stuck_at)
             }
-            Reason::Panicked { message, location, .. } => {
+            Reason::Panicked { message, location, thread, backtrace } => {
                 f.write_str("panicked")?;
                 if let Some(place) = location {
                     write!(f, " at {place}")?;
                 }
+                if let (Some(thread), false, false) = (thread, backtrace.is_empty(), backtrace.is_of_body()) {
+                    write!(f, " on thread `{}`", OneLine(thread))?;
+                }
                 write!(f, ": {}", OneLine(message))
             }
-            Reason::Crashed { signal, address, stack_overflow, .. } => {
+            Reason::Crashed { signal, address, stack_overflow, backtrace } => {
                 let name = signal_name(*signal);
                 match (stack_overflow, address) {
                     (true, _) => write!(f, "overflowed its stack ({name})"),
                     (_, Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
                     _ => write!(f, "crashed: {name}"),
-                }
+                }?;
+                write_place(f, backtrace)
             }
             Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
-            Reason::OutOf(Resource::Memory) => {
-                f.write_str("ran out of memory")?;
-                match (bounds.memory, usage) {
-                    (Some(0), _) => f.write_str(": it may use none"),
-                    (Some(bytes), None) => write!(f, ": it may use {}", Bytes(bytes)),
-                    (Some(bytes), Some(usage)) => {
-                        write!(f, ": it may use {} (its peak was {})", Bytes(bytes), Bytes(usage.peak_memory()))
-                    }
-                    (None, Some(usage)) => write!(f, " (its peak was {})", Bytes(usage.peak_memory())),
-                    (None, None) => Ok(()),
-                }
-            }
-            Reason::OutOf(Resource::Cpu) => match bounds.cpu {
-                Some(cpu) => write!(f, "used up its {} of CPU time", Seconds(cpu)),
-                None => f.write_str("used up its CPU time"),
-            },
+            Reason::OutOf(resource) => self.0.write_out_of(f, *resource),
             Reason::Cancelled => f.write_str("was cancelled"),
             Reason::NotStarted(error) => write!(f, "was not started: {error}"),
             Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
@@ -255,6 +257,73 @@ impl fmt::Display for TimedOut {
             (Some(Stage::Hooks), _) => f.write_str(", in a hook of `on_child`"),
             _ => Ok(()),
         }
+    }
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, backtrace: &Backtrace) -> fmt::Result {
+    match backtrace.place() {
+        Some(place) => write!(f, " in {place}"),
+        None => Ok(()),
+    }
+}
+
+impl Facts {
+    /// What ran out, where, and how much of it there was.
+    fn write_out_of(&self, f: &mut fmt::Formatter<'_>, resource: Resource) -> fmt::Result {
+        let Facts { usage, bounds, backtrace, .. } = self;
+        match (resource, bounds.cpu) {
+            (Resource::Cpu, Some(cpu)) => write!(f, "used up its {} of CPU time", Seconds(cpu)),
+            (Resource::Cpu, None) => f.write_str("used up its CPU time"),
+            (Resource::Memory, _) => f.write_str("ran out of memory"),
+        }?;
+        write_place(f, backtrace)?;
+        match (resource, bounds.memory, usage) {
+            (Resource::Memory, Some(0), _) => f.write_str(": it may use none"),
+            (Resource::Memory, Some(bytes), None) => write!(f, ": it may use {}", Bytes(bytes)),
+            (Resource::Memory, Some(bytes), Some(usage)) => {
+                write!(f, ": it may use {} (its peak was {})", Bytes(bytes), Bytes(usage.peak_memory()))
+            }
+            (Resource::Memory, None, Some(usage)) => write!(f, " (its peak was {})", Bytes(usage.peak_memory())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is known of a late child: how far it was, where, what it did, and where that may come from.
+    fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace) -> fmt::Result {
+        f.write_str(match self.stage {
+            Some(Stage::Encoding) => ": its value was being encoded by its `Serialize`",
+            Some(Stage::Decoding) => ": its value was being decoded by its `Deserialize`",
+            Some(Stage::Sending) => ": its value was on its way",
+            _ if self.ran == Ran::No && self.stage != Some(Stage::Hooks) => return f.write_str(": it had not begun"),
+            _ if stuck_at.is_empty() && self.doing.activity.is_none() => return Ok(()),
+            _ => ": it was",
+        })?;
+        let place = stuck_at.place();
+        if let Some(place) = place {
+            write!(f, " in {place}")?;
+        }
+        let Some(activity) = self.doing.activity else { return Ok(()) };
+        f.write_str(if place.is_some() { " (" } else { " " })?;
+        let futex = if activity == Activity::Futex { stuck_at.futex() } else { None };
+        match (activity, futex, self.doing.cpu) {
+            (_, Some(Futex::Lock), _) => f.write_str("waiting for a lock")?,
+            (_, Some(Futex::Thread), _) => f.write_str("waiting for another thread")?,
+            (Activity::Running, _, Some(cpu)) => write!(f, "running, {} of CPU", Rounded(cpu))?,
+            (activity, ..) => write!(f, "{activity}")?,
+        }
+        if activity == Activity::Futex && self.threads > 1 {
+            write!(f, "; the process had {} threads when it forked, and ", self.threads)?;
+            f.write_str(match futex {
+                Some(Futex::Thread) => {
+                    "only the calling one is in the child: start those that the body needs in the body"
+                }
+                _ => {
+                    "a lock that another of them held is never released in the child: make the call before starting \
+                     threads, or take no lock in the body that they take"
+                }
+            })?;
+        }
+        if place.is_some() { f.write_str(")") } else { Ok(()) }
     }
 }
 
@@ -383,6 +452,9 @@ mod tests {
             stage: None,
             usage: None,
             bounds: Bounds::default(),
+            backtrace: Backtrace::default(),
+            doing: Doing::default(),
+            threads: 1,
         })
     }
 
@@ -424,20 +496,19 @@ mod tests {
         let place = Some(Place::new("src/a.rs".into(), 3, 7));
         let backtrace = Backtrace::default();
         let message = String::from("two\nlines");
+        let crashed = |signal, stack_overflow| {
+            let backtrace = Backtrace::default();
+            Reason::Crashed { signal, address: Some(16), stack_overflow, backtrace }
+        };
         for (reason, expected) in [
             (Reason::Late { stuck_at: backtrace.clone() }, "`app::f` did not return within 1.5 s"),
             (
-                Reason::Panicked { message, location: place, backtrace: backtrace.clone() },
+                Reason::Panicked { message, location: place, thread: None, backtrace: backtrace.clone() },
                 "`app::f` panicked at src/a.rs:3:7: two lines",
             ),
-            (
-                Reason::Crashed { signal: 11, address: Some(16), stack_overflow: false, backtrace: backtrace.clone() },
-                "`app::f` crashed: SIGSEGV at address 0x10",
-            ),
-            (
-                Reason::Crashed { signal: 6, address: Some(16), stack_overflow: true, backtrace },
-                "`app::f` overflowed its stack (SIGABRT)",
-            ),
+            (crashed(11, false), "`app::f` crashed: SIGSEGV at address 0x10"),
+            (crashed(6, true), "`app::f` overflowed its stack (SIGABRT)"),
+            (Reason::OutOf(Resource::Memory), "`app::f` ran out of memory"),
             (Reason::Exited { code: 3 }, "`app::f` ended its process with code 3 instead of returning"),
             (Reason::NotStarted(io::Error::other("fork")), "`app::f` was not started: fork"),
             (Reason::Lost { why: "no room".into() }, "`app::f` lost its value: no room"),

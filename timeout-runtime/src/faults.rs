@@ -255,7 +255,7 @@ fn is_met_by_the_caller(row: &Row) -> bool {
         // A value's child may be dead before it is looked at, or be handed to the reaper.
         Op::PidfdSignal | Op::Wait | Op::SpawnThread => false,
         Op::Setsid | Op::DeathSignal | Op::Subreaper | Op::Lifeline | Op::Write => false,
-        Op::SetLimit | Op::CpuTimer | Op::Statm => false,
+        Op::SetLimit | Op::CpuTimer | Op::Status => false,
     })
 }
 
@@ -617,8 +617,8 @@ fn a_start_that_fails_names_its_step_and_has_not_run() {
 fn bounds_not_set() -> Vec<Row> {
     let mut rows = Vec::new();
     for (body, op, errnos, step) in [
-        (BoundMemory, Op::Statm, [Errno::ENOENT, Errno::EMFILE], "/proc/self/statm: "),
-        (BoundMemory, Op::SetLimit, [Errno::EPERM, Errno::ENOSYS], "setrlimit(RLIMIT_AS): "),
+        (BoundMemory, Op::Status, [Errno::ENOENT, Errno::EMFILE], "/proc/self/status: "),
+        (BoundMemory, Op::SetLimit, [Errno::EPERM, Errno::ENOSYS], "setrlimit(RLIMIT_DATA): "),
         (BoundTime, Op::CpuTimer, [Errno::EAGAIN, Errno::EPERM], "timer_create: "),
         (BoundTime, Op::SetLimit, [Errno::EPERM, Errno::ENOSYS], "setrlimit(RLIMIT_CPU): "),
         (BoundFiles, Op::SetLimit, [Errno::EPERM, Errno::EINVAL], "setrlimit(RLIMIT_NOFILE): "),
@@ -638,7 +638,7 @@ fn a_bound_that_cannot_be_set_names_its_step_and_has_not_run() {
 
 fn unbound() -> Vec<Row> {
     // The control: a call meets only what it asks for.
-    let ops = [Op::SetLimit, Op::CpuTimer, Op::Statm];
+    let ops = [Op::SetLimit, Op::CpuTimer, Op::Status];
     let mut rows = rows_of(&ops, &[Errno::EPERM], ALWAYS, &[Value, Late, Abort], Expect::True);
     rows.extend([BoundMemory, BoundTime, BoundFiles].map(|body| row_of(Host::Plain, body, &[], Expect::True)));
     rows

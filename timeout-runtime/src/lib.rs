@@ -32,7 +32,7 @@
 //!
 //! # Limits in more than time
 //!
-//! [`Call::memory`] bounds what the body maps on top of its caller's memory, [`Call::cpu`] the CPU time that it uses, and
+//! [`Call::memory`] bounds what the body takes on top of its caller's memory, [`Call::cpu`] the CPU time that it uses, and
 //! [`Call::rlimit`] everything else that Linux bounds for a process. The first two are options of the attribute, too, and a
 //! body that goes beyond them is told as [`Reason::OutOf`]. Whatever ended a call, [`TimedOut::usage`] says what it had
 //! used; [`Call::run_measured`] says it with a value.
@@ -153,7 +153,7 @@ pub use {
     limit::IntoLimit,
     portable_error::PortableError,
     remote::{RemoteError, io_error},
-    report::{Backtrace, Place, Usage},
+    report::{Backtrace, Frame, Place, Stack, Usage},
     resources::{Resource, Rlimit},
 };
 

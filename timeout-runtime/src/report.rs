@@ -4,6 +4,18 @@ use std::{fmt, time::Duration};
 
 use nix::libc;
 
+mod activity;
+mod frame;
+mod modules;
+mod symbols;
+mod trace;
+
+pub(crate) use activity::{Activity, Doing, Futex, Rounded};
+pub use frame::Frame;
+pub(crate) use frame::View;
+pub use trace::{Backtrace, Stack};
+pub(crate) use trace::{Foreign, RawStack};
+
 /// A place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -39,24 +51,6 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
-/// The calls that were under way when something happened. It may be empty: this version takes no traces yet.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Backtrace(());
-
-impl Backtrace {
-    /// Whether nothing is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for Backtrace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<no trace>")
     }
 }
 

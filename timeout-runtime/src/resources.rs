@@ -33,8 +33,8 @@ pub enum Resource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rlimit {
-    /// Bytes of address space in all, what the child shares with its caller included (`RLIMIT_AS`). For a bound on top of
-    /// that use [`Call::memory`](crate::Call::memory).
+    /// Bytes of address space in all: what the child has from its caller, files, and what is only reserved included
+    /// (`RLIMIT_AS`). For a bound on what the body takes on top use [`Call::memory`](crate::Call::memory).
     AddressSpace,
     /// Seconds of CPU time (`RLIMIT_CPU`). For parts of a second use [`Call::cpu`](crate::Call::cpu).
     CpuTime,
@@ -87,7 +87,7 @@ const AFTER_SIGNAL: Duration = Duration::from_secs(1);
 /// Everything that bounds one call besides time.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bounds {
-    /// Bytes that may be mapped on top of what was mapped when the body began.
+    /// Bytes of private memory that may be mapped on top of what was mapped when the body began.
     pub(crate) memory: Option<u64>,
     /// CPU time of the child, from its first moment.
     pub(crate) cpu: Option<Duration>,
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn crash(signal: i32) -> Crash {
-        Crash { signal, address: None, stack_overflow: false, alloc_failure: false, cpu_time_is_up: false }
+        Crash { signal, ..Crash::default() }
     }
 
     fn used(millis: u64) -> Option<Usage> {

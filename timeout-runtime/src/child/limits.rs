@@ -26,9 +26,11 @@ pub(crate) fn set(bounds: &Bounds) -> Result<(), Refused> {
         rlimit::lower(Resource::RLIMIT_CPU, seconds, seconds).map_err(|errno| ("setrlimit(RLIMIT_CPU)", errno))?;
     }
     if let Some(memory) = bounds.memory {
-        let mapped = rlimit::address_space().map_err(|errno| ("/proc/self/statm", errno))?;
+        // Not RLIMIT_AS: the address space holds what allocators have reserved for threads of the host, 64 MiB for each.
+        // A child could fill that on top, as the kernel lets it when the address space is used up (mprotect(2) compares).
+        let mapped = rlimit::private_memory().map_err(|errno| ("/proc/self/status", errno))?;
         let total = mapped.saturating_add(memory);
-        rlimit::lower(Resource::RLIMIT_AS, total, total).map_err(|errno| ("setrlimit(RLIMIT_AS)", errno))?;
+        rlimit::lower(Resource::RLIMIT_DATA, total, total).map_err(|errno| ("setrlimit(RLIMIT_DATA)", errno))?;
         alloc_failure::memory_is_bounded();
     }
     for (resource, soft, hard, step) in bounds.rlimits() {

@@ -12,11 +12,16 @@ use nix::unistd::{Pid, getpid};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    sys::{crash::Crash, leaked::Leaked, lifeline, process, stdout},
+    sys::{
+        crash::{Crash, Word},
+        leaked::Leaked,
+        lifeline, process, stdout,
+        unwind::Frames,
+    },
     wire::{
         codec,
         frame::{self, Remarks, Token},
-        message::{self, Kind, PanicReport},
+        message::{CrashPayload, Kind, PanicReport},
         stage::{Stage, StageCell},
         value,
     },
@@ -145,7 +150,7 @@ pub(crate) fn on_exit(code: i32) {
 }
 
 /// Runs when a signal that means a crash arrives. Async-signal-safe.
-pub(crate) fn on_crash(crash: &Crash) {
+pub(crate) fn on_crash(crash: &Crash, frames: &Frames, word: Word) {
     if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
         // A panic that cannot unwind ends in SIGABRT, on the thread that panicked.
         let has_descendants = process::has_children();
@@ -155,7 +160,10 @@ pub(crate) fn on_crash(crash: &Crash) {
                 let _ = outbox.send(Kind::Panicked, remarks, report);
             });
         }
-        let _ = outbox.send(Kind::Crashed, remarks, &message::crash_payload(crash));
+        // A message of a child that stays for its descendants ends the call: only the last word may say so.
+        let has_descendants = has_descendants && word == Word::Last;
+        let remarks = Remarks { has_descendants, ..remarks };
+        let _ = outbox.send(Kind::Crashed, remarks, CrashPayload::new(crash, frames).as_slice());
         if has_descendants {
             lifeline::wait_to_be_killed(outbox.pipe.as_fd());
         }

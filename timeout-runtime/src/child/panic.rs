@@ -4,11 +4,14 @@
 //! abort (`panic = "abort"`, a panic while panicking) is sent by the handler of `SIGABRT`, which runs on the same
 //! thread. A panic that the body catches is no failure and leaves no trace. Panics of other threads go to the host's hook.
 
-use std::{any::Any, cell::RefCell, panic};
+use std::{any::Any, cell::RefCell, panic, thread};
 
 use nix::unistd::{getpid, gettid};
 
-use crate::wire::{codec, message::PanicReport};
+use crate::{
+    sys::unwind,
+    wire::{codec, message::PanicReport},
+};
 
 /// The last panic of a thread, and its bytes for a handler that cannot make them.
 struct Last {
@@ -31,13 +34,20 @@ pub(crate) fn watch() {
     let hosts_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
-        let report = PanicReport { message: text(info.payload()), place };
+        // The body runs on the thread that was forked, whose number is the child's.
+        let on_body = gettid() == getpid();
+        let report = PanicReport {
+            message: text(info.payload()),
+            place,
+            thread: thread::current().name().map(str::to_owned),
+            on_body,
+            frames: unwind::here().as_slice().to_vec(),
+        };
         if !REMARKS.contains(&report.message.as_str()) {
             let bytes = codec::encode(&report).unwrap_or_default();
             LAST.set(Some(Last { report, bytes }));
         }
-        // The body runs on the thread that was forked, whose number is the child's.
-        if gettid() != getpid() {
+        if !on_body {
             hosts_hook(info);
         }
     }));
@@ -48,7 +58,7 @@ pub(crate) fn report(payload: &(dyn Any + Send)) -> PanicReport {
     let message = text(payload);
     // The body may have replaced the hook, or thrown on a payload that it had caught: then the place is not known.
     let seen = LAST.take().map(|last| last.report).filter(|report| report.message == message);
-    seen.unwrap_or(PanicReport { message, place: None })
+    seen.unwrap_or(PanicReport { message, ..PanicReport::default() })
 }
 
 /// Calls `use_bytes` with the bytes of this thread's last panic, if there was one. Async-signal-safe.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     resources::Bounds,
-    sys::{crash, epoll, exit, lifeline, process, signal, terminate},
+    sys::{crash, epoll, exit, lifeline, process, sampler, sheet::Sheet, signal, terminate},
     wire::{
         codec,
         frame::Token,
@@ -41,6 +41,8 @@ pub(crate) struct Legacy {
     pub(crate) pipe: OwnedFd,
     pub(crate) token: Token,
     pub(crate) stage: Option<StageCell>,
+    /// Where to tell the host where this process is, when it asks.
+    pub(crate) sheets: &'static [Sheet],
     pub(crate) stdout_is_free: bool,
     pub(crate) options: Options,
 }
@@ -59,7 +61,7 @@ pub(crate) struct Options {
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
-    let Legacy { host, mask, pipe, token, stage, stdout_is_free, options } = legacy;
+    let Legacy { host, mask, pipe, token, stage, sheets, stdout_is_free, options } = legacy;
     let Options { has_grace, watch_panics, is_measured, bounds } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
@@ -82,7 +84,8 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
     if has_grace {
         terminate::last();
     }
-    // 8. Whatever the end, it is told.
+    // 8. Whatever the end, it is told, and where it was.
+    sampler::answer_into(sheets);
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
     // A thread that is panicking may not touch the hook: a call from a destructor does without.

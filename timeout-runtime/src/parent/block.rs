@@ -16,7 +16,8 @@ use nix::{
 
 use super::{
     reaper::Reaper,
-    supervise::{Action, Event, Outcome, Supervisor},
+    sample::{self, Sample},
+    supervise::{Action, Cause, Event, Outcome, Supervisor},
     tree,
     worker::{End, Worker},
 };
@@ -26,6 +27,7 @@ use crate::{
     sys::{
         fault::{self, Op},
         pipe,
+        sampler::Waiting,
         sched::ShortSlice,
     },
     wire::{
@@ -41,6 +43,10 @@ pub(crate) struct Verdict {
     /// How far the child had come; `None` where that is not known.
     pub(crate) stage: Option<Stage>,
     pub(crate) usage: Option<Usage>,
+    /// Where the child was when its time was over.
+    pub(crate) sample: Option<Sample>,
+    /// How many threads the host had besides ours when it forked.
+    pub(crate) threads: usize,
 }
 
 /// How long a child may take to become ready before it is looked at.
@@ -57,9 +63,11 @@ pub(crate) fn run(
     cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
-    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None, told: None };
+    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None, told: None, sample: None };
+    let waiting = Waiting::new(worker.pid());
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
-    let told = vigil.told;
+    drop(waiting);
+    let (told, sample, threads) = (vigil.told, vigil.sample.take(), worker.origin().threads);
     // A short slice is soon used up, and then a dying child on this core would go first.
     drop(vigil);
     let stage = worker.stage();
@@ -82,7 +90,7 @@ pub(crate) fn run(
     if let Some(corpse) = worker.into_corpse() {
         reaper.bury(corpse);
     }
-    Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage) }
+    Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage), sample, threads }
 }
 
 /// The caller's thread while it waits.
@@ -93,6 +101,7 @@ struct Vigil {
     slice: Option<ShortSlice>,
     /// What the child has said that it used.
     told: Option<Usage>,
+    sample: Option<Sample>,
 }
 
 /// What is worth a look.
@@ -150,9 +159,17 @@ impl Vigil {
             let more_to_read = matches!(event, Some(Event::Message(..) | Event::Clock));
             let now = Instant::now();
             let until = match supervisor.on(event.unwrap_or(Event::Clock), now) {
-                Action::End(outcome) => return (outcome, has_descendants),
+                Action::End(outcome) => {
+                    if outcome == Outcome::Late {
+                        self.look_at(worker);
+                    }
+                    return (outcome, has_descendants);
+                }
                 Action::Wait { until } => until,
-                Action::Terminate { until } => {
+                Action::Terminate { cause, until } => {
+                    if cause == Cause::Late {
+                        self.look_at(worker);
+                    }
                     tree::terminate(worker);
                     until
                 }
@@ -162,6 +179,12 @@ impl Vigil {
                 false => self.wait(worker, pipe_is_open, cancel, until.map(|until| until.duration_since(now))),
             };
         }
+    }
+
+    /// Sees where the child is, once: when its time is over, and not when the grace is.
+    fn look_at(&mut self, worker: &Worker) {
+        let ran = self.begin.elapsed();
+        self.sample.get_or_insert_with(|| sample::take(worker, worker.origin().sheets, ran));
     }
 
     /// Whether the child waits for the panic hook's lock. A thread of the host that panicked at the fork held it, and the

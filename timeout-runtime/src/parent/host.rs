@@ -7,7 +7,7 @@ use nix::unistd::{Pid, getpid};
 use super::{flights::Flights, reaper::Reaper, stdio::Streams, zygote::Zygotes};
 use crate::{
     sys::{futex::Gate, leaked::Leaked},
-    wire::stage::Stages,
+    wire::{stage::Stages, trace::Sheets},
 };
 
 /// The runtime's part of one process.
@@ -23,6 +23,7 @@ pub(crate) struct Host {
     pub(crate) gate: Gate,
     pub(crate) flights: Flights,
     pub(crate) stages: Stages,
+    pub(crate) sheets: Sheets,
     pub(crate) reaper: Reaper,
     pub(crate) streams: Streams,
     pub(crate) zygotes: Zygotes,
@@ -44,6 +45,7 @@ impl Host {
                     gate: Gate::default(),
                     flights: Flights::default(),
                     stages,
+                    sheets: Sheets::new(),
                     reaper: Reaper::new(stages),
                     streams: Streams::default(),
                     zygotes: Zygotes::default(),

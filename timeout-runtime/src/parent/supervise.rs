@@ -35,7 +35,7 @@ enum Phase {
 
 /// Why a child is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Late,
     Cancelled,
 }
@@ -62,8 +62,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Wait for the next event, and no longer than until this moment.
     Wait { until: Option<Instant> },
-    /// Ask the tree to end, then wait.
-    Terminate { until: Option<Instant> },
+    /// Ask the tree to end, for this reason, then wait.
+    Terminate { cause: Cause, until: Option<Instant> },
     /// The call is over; the child, if it is not gone, is to be killed.
     End(Outcome),
 }
@@ -158,7 +158,7 @@ impl Supervisor {
             Status::Exited(code) => Outcome::Exited(code),
             Status::Orphaned => Outcome::Lost("the fork server was killed, and the child with it".into()),
             Status::Unknown => match self.crashes.last() {
-                Some(crash) => Outcome::Crashed(*crash),
+                Some(crash) => Outcome::Crashed(crash.clone()),
                 None => {
                     Outcome::Lost("the child is gone, and the host let its exit status be taken or thrown away".into())
                 }
@@ -172,8 +172,8 @@ impl Supervisor {
         // std answers a stack overflow, which it tells from other faults, by aborting.
         let overflow = known.clone().find(|crash| crash.stack_overflow && signal == libc::SIGABRT);
         match overflow.or_else(|| known.find(|crash| crash.signal == signal)) {
-            Some(crash) => Crash { signal, ..*crash },
-            None => Crash { signal, address: None, stack_overflow: false, alloc_failure: false, cpu_time_is_up: false },
+            Some(crash) => Crash { signal, ..crash.clone() },
+            None => Crash { signal, ..Crash::default() },
         }
     }
 
@@ -183,11 +183,23 @@ impl Supervisor {
         }
         let until = Deadline::after(now, self.grace);
         self.phase = Phase::Terminating { cause, until };
-        Action::Terminate { until: until.instant() }
+        Action::Terminate { cause, until: until.instant() }
     }
 
     fn wait(&self) -> Action {
         Action::Wait { until: self.last_moment().instant() }
+    }
+}
+
+impl Outcome {
+    /// Gives the calls that it tells of other addresses, and leaves out those that have none.
+    pub(crate) fn translate(&mut self, translate: impl Fn(u64) -> Option<u64>) {
+        let frames = match self {
+            Outcome::Panicked(report) => &mut report.frames,
+            Outcome::Crashed(crash) => &mut crash.frames,
+            _ => return,
+        };
+        *frames = frames.iter().copied().filter_map(translate).collect();
     }
 }
 

@@ -145,6 +145,17 @@ fn children(pid: Pid) -> Children {
     children
 }
 
+/// The numbers of the processes below one, living and dead, of the levels that nested calls may have.
+pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
+    let mut found = children(pid).list;
+    let mut seen = 0;
+    while seen < found.len().min(16) {
+        found.extend(children(found[seen]).list);
+        seen += 1;
+    }
+    found
+}
+
 /// Whether the main thread of a process sleeps, as one that waits for a lock does.
 pub(crate) fn is_asleep(pid: Pid) -> bool {
     state_of(pid) == Some('S')
@@ -164,7 +175,7 @@ fn state_of(pid: Pid) -> Option<char> {
     stat_field(pid, 0)?.chars().next()
 }
 
-fn parent_of(pid: Pid) -> Option<Pid> {
+pub(crate) fn parent_of(pid: Pid) -> Option<Pid> {
     stat_field(pid, 1)?.parse().ok().map(Pid::from_raw)
 }
 

@@ -33,6 +33,7 @@ use crate::{
     wire::{
         frame::Token,
         stage::{Stage, StageCell},
+        trace::Sheets,
         zygote,
     },
 };
@@ -45,7 +46,16 @@ pub(crate) struct Worker {
     pipe: OwnedFd,
     token: Token,
     stage: Option<StageCell>,
+    origin: Origin,
     end: Option<End>,
+}
+
+/// What the process that forked a child was like, and has for it.
+pub(crate) struct Origin {
+    /// How many threads it had besides ours.
+    pub(crate) threads: usize,
+    /// Where the child answers when it is asked where it is.
+    pub(crate) sheets: &'static Sheets,
 }
 
 /// A process by descriptor, or by number where the kernel or a filter forbids descriptors.
@@ -59,9 +69,12 @@ struct Process {
 enum Parent {
     Host,
     /// The fork server. It says on `line` how the worker ended, and keeps its corpse until `line` is hung up.
+    ///
+    /// Its memory is laid out in another way than the host's: the program's code begins at `code`.
     Zygote {
         line: OwnedFd,
         zygote: Arc<Zygote>,
+        code: u64,
     },
 }
 
@@ -83,19 +96,34 @@ impl Worker {
         flight: Option<Flight>,
         token: Token,
         stage: Option<StageCell>,
+        origin: Origin,
     ) -> Worker {
         // The number is not free before we reap, so the descriptor is of our child or, if somebody else has reaped it
         // already, there is none.
         let process = Process { pid, pidfd: pidfd::open(pid).ok(), parent: Parent::Host };
-        Worker { process, _flight: flight, pipe, token, stage, end: None }
+        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
     }
 
     /// Takes over a child of the fork server that has got its order.
-    pub(crate) fn of_zygote(waiting: Waiting, zygote: Arc<Zygote>, flight: Option<Flight>, token: Token) -> Worker {
-        let Waiting { pid, pidfd, pipe, line, slot } = waiting;
+    pub(crate) fn of_zygote(
+        waiting: Waiting,
+        zygote: Arc<Zygote>,
+        flight: Option<Flight>,
+        token: Token,
+        origin: Origin,
+    ) -> Worker {
+        let Waiting { pid, pidfd, pipe, line, slot, code } = waiting;
         let stage = zygote.stages().at(slot);
-        let process = Process { pid, pidfd: Some(pidfd), parent: Parent::Zygote { line, zygote } };
-        Worker { process, _flight: flight, pipe, token, stage, end: None }
+        let process = Process { pid, pidfd: Some(pidfd), parent: Parent::Zygote { line, zygote, code } };
+        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+    }
+
+    /// Where the program's code begins in a worker that is no copy of this process.
+    pub(crate) fn foreign_code(&self) -> Option<u64> {
+        match self.process.parent {
+            Parent::Host => None,
+            Parent::Zygote { code, .. } => Some(code),
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -112,6 +140,15 @@ impl Worker {
 
     pub(crate) fn token(&self) -> Token {
         self.token
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether the child lives, as far as is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.end.is_none() && matches!(pidfd::is_alive(self.process.whom()), Ok(true))
     }
 
     /// How far the child has come; `None` where that is not known.
@@ -236,7 +273,7 @@ impl Worker {
 impl Drop for Process {
     /// From here on the worker's end is the fork server's affair alone.
     fn drop(&mut self) {
-        if let Parent::Zygote { line, zygote } = &self.parent {
+        if let Parent::Zygote { line, zygote, .. } = &self.parent {
             fdpass::hang_up(line.as_fd());
             zygote.report(false);
         }
@@ -293,7 +330,7 @@ impl Process {
 
     /// Reaps the process if it is gone. `None` while it lives.
     fn reap(&self) -> Option<End> {
-        if let Parent::Zygote { line, zygote } = &self.parent {
+        if let Parent::Zygote { line, zygote, .. } = &self.parent {
             return self.end_by_obituary(line, zygote);
         }
         let reaped = pidfd::reap(self.whom()).or_else(|errno| match errno {

@@ -71,6 +71,8 @@ pub(crate) struct Waiting {
     pub(crate) pipe: OwnedFd,
     pub(crate) line: OwnedFd,
     pub(crate) slot: u32,
+    /// Where the program's code begins in it.
+    pub(crate) code: u64,
 }
 
 /// Why there is no worker.
@@ -238,8 +240,8 @@ impl Zygote {
             Err(errno) => return Err(NoWorker::Failed(failed("recvmsg", errno))),
         };
         match (Answer::parse(&bytes[..length]), <[OwnedFd; 3]>::try_from(fds)) {
-            (Some(Answer::Worker { pid, slot }), Ok([pidfd, pipe, line])) => {
-                Ok(Some(Waiting { pid, pidfd, pipe, line, slot }))
+            (Some(Answer::Worker { pid, slot, code }), Ok([pidfd, pipe, line])) => {
+                Ok(Some(Waiting { pid, pidfd, pipe, line, slot, code }))
             }
             // The kernel drops the descriptors of a message that this process has no room for.
             (Some(Answer::Worker { .. }), Err(_)) => Err(NoWorker::Failed(failed("recvmsg", Errno::EMFILE))),

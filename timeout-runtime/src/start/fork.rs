@@ -14,8 +14,12 @@ use super::{Job, NoChild, in_time};
 use crate::{
     child::{self, Legacy, Options},
     deadline::Deadline,
-    parent::{host::Host, stdio::Stdio, worker::Worker},
-    sys::{pipe, process, signal},
+    parent::{
+        host::Host,
+        stdio::Stdio,
+        worker::{Origin, Worker},
+    },
+    sys::{pipe, process, signal, thread},
     wire::frame::Token,
 };
 
@@ -33,6 +37,7 @@ pub(crate) fn start(
     let (read, write) = pipe::pipe().map_err(|errno| NoChild::failed("pipe", errno))?;
     let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
+    let threads = process::thread_count().saturating_sub(thread::count());
     let stdio = host.streams.hold(host.reaper.threads(), deadline);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
@@ -45,7 +50,16 @@ pub(crate) fn start(
         host.flights.all().filter(|fd| *fd != reading_end).for_each(process::close);
         process::close(reading_end);
         child::run(
-            Legacy { host: host.pid, mask, pipe, token, stage, stdout_is_free: stdio != Stdio::Taken, options },
+            Legacy {
+                host: host.pid,
+                mask,
+                pipe,
+                token,
+                stage,
+                sheets: host.sheets.memory(),
+                stdout_is_free: stdio != Stdio::Taken,
+                options,
+            },
             job,
         )
     });
@@ -54,7 +68,7 @@ pub(crate) fn start(
     let stage = ours.take().and_then(|(_, stage)| stage);
     drop(passage);
     let pid = forked.map_err(|errno| NoChild::failed("fork", errno))?;
-    Ok(Worker::new(pid, read, flight, token, stage))
+    Ok(Worker::new(pid, read, flight, token, stage, Origin { threads, sheets: &host.sheets }))
 }
 
 /// A number that no other call of this program, and no chance, puts on a pipe.

@@ -285,7 +285,7 @@ impl Server {
         let pid = forked?;
         let pidfd = pidfd::open(pid)?;
         let fds = [&pidfd, &read, &host_end].map(fd::number);
-        let is_sent = self.answer(&Answer::Worker { pid, slot }, &fds);
+        let is_sent = self.answer(&Answer::Worker { pid, slot, code: image::code_start() }, &fds);
         let phase = if is_sent { Phase::Held } else { Phase::Dropped };
         let worker = Worker { pid, pidfd, line: kept, slot, phase };
         if is_sent {

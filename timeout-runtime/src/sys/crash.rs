@@ -1,23 +1,33 @@
 //! A last word from a crashing child: the signal, the address, and whether its stack had overflowed.
 //!
-//! The handler does not change what happens next. It sends one record and hands over to whoever handled the signal
+//! The handler does not change what happens next. It sends its records and hands over to whoever handled the signal
 //! before, so that std still prints its line about a stack overflow and the process dies of the true signal. It calls
 //! nothing that is not async-signal-safe and never blocks for long: its record fits into an empty pipe.
 
 #![expect(unsafe_code, reason = "signal handlers and alternate stacks")]
 
 use std::{
+    alloc::{Layout, handle_alloc_error},
     ffi::{c_int, c_void},
     mem, ptr,
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    unistd::{getpid, gettid},
+};
+
+use super::{
+    stack,
+    unwind::{self, Frames},
+};
 
 use super::alloc_failure;
 
 /// What is known about a crash when it happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Crash {
     pub(crate) signal: i32,
     /// The address that was accessed, where the signal has one.
@@ -27,10 +37,23 @@ pub(crate) struct Crash {
     pub(crate) alloc_failure: bool,
     /// Whether the kernel has sent it because the CPU time is used up.
     pub(crate) cpu_time_is_up: bool,
+    /// On the thread that the body began on.
+    pub(crate) on_body: bool,
+    /// Where it happened. Empty in the crashing process, where a handler may not allocate: there they go separately.
+    pub(crate) frames: Vec<u64>,
+}
+
+/// How much of a crash is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// All but the stack. It is told first, as a walk through a destroyed stack may be the end of it.
+    First,
+    /// Everything.
+    Last,
 }
 
 /// Called on the crashing thread, with its own stack gone: must be async-signal-safe and must not panic.
-pub(crate) type Handler = fn(&Crash);
+pub(crate) type Handler = fn(&Crash, &Frames, Word);
 
 const SIGNALS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, USED_UP_CPU_TIME];
 
@@ -60,25 +83,31 @@ fn install(index: usize) {
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = on_crash as *const () as usize;
     // Once: a second crash inside the handler kills. Never SA_NODEFER, which would loop on an overflow.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+    // Only these come when a stack is used up; the others find more room on the thread's own.
+    if matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
+        action.sa_flags |= libc::SA_ONSTACK;
+    }
     // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
     let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
     // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
     unsafe { libc::sigaction(signal, &raw const action, before) };
 }
 
-/// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow.
+/// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow. A
+/// second one is for whichever other thread crashes.
 fn use_own_stack() {
-    const SIZE: usize = 128 << 10;
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let stack = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
-    if stack != libc::MAP_FAILED {
-        let stack = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: SIZE };
+    let stacks = stack::map(2);
+    if !stacks.is_null() {
+        let own = libc::stack_t { ss_sp: stacks, ss_flags: 0, ss_size: stack::SIZE };
         // SAFETY: the mapping has SIZE bytes, stays for the life of the process and is used for nothing else.
-        unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
+        unsafe { libc::sigaltstack(&raw const own, ptr::null_mut()) };
+        SPARE.store(stacks.wrapping_byte_add(2 * stack::SIZE), Ordering::Release);
     }
 }
+
+/// The upper end of a stack for a thread that crashes on too small a one; null when there is none, or no more.
+static SPARE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
@@ -94,17 +123,66 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     });
     let stack_overflow = matches!(signal, libc::SIGSEGV | libc::SIGBUS)
         && address.is_some_and(|address| stack_pointer(context).is_some_and(|sp| is_just_outside(address, sp)));
-    let alloc_failure = alloc_failure::is_cause_of(signal, address, stack_overflow);
+    let alloc_failure = alloc_failure::is_likely_cause_of(signal, address, stack_overflow);
     let by_kernel = matches!(info.si_code, libc::SI_KERNEL | libc::SI_TIMER);
     let cpu_time_is_up = signal == USED_UP_CPU_TIME && by_kernel;
     let handler = HANDLER.load(Ordering::Relaxed);
     if !handler.is_null() {
         // SAFETY: the only non-null value ever stored is a `Handler`.
         let handler = unsafe { mem::transmute::<*mut c_void, Handler>(handler) };
-        handler(&Crash { signal, address, stack_overflow, alloc_failure, cpu_time_is_up });
+        let on_body = gettid() == getpid();
+        let crash =
+            Crash { signal, address, stack_overflow, alloc_failure, cpu_time_is_up, on_body, frames: Vec::new() };
+        tell(handler, crash, context);
     }
     hand_over(signal, is_fault);
     Errno::set_raw(errno);
+}
+
+/// Tells what is known, and then what a walk finds, where there is room for one.
+fn tell(handler: Handler, crash: Crash, context: &libc::ucontext_t) {
+    let mut walk = Walk { handler, crash, context };
+    let argument = (&raw mut walk).cast();
+    if has_room() {
+        handler(&walk.crash, &Frames::NONE, Word::First);
+        tell_with_frames(argument);
+        return;
+    }
+    let spare = SPARE.swap(ptr::null_mut(), Ordering::Acquire);
+    if spare.is_null() || !stack::CAN_SWITCH {
+        handler(&walk.crash, &Frames::NONE, Word::Last);
+        return;
+    }
+    handler(&walk.crash, &Frames::NONE, Word::First);
+    // SAFETY: whoever takes the spare stack has it for good, and nothing in there unwinds.
+    unsafe { stack::call_on(spare, tell_with_frames, argument) };
+}
+
+/// A walk to be made, and whom to tell.
+struct Walk<'a> {
+    handler: Handler,
+    crash: Crash,
+    context: &'a libc::ucontext_t,
+}
+
+/// Not merged into the handler, which may have to do with little stack.
+#[inline(never)]
+extern "C" fn tell_with_frames(walk: *mut c_void) {
+    // SAFETY: `tell` passes a `Walk` that it does not touch meanwhile.
+    let Walk { handler, crash, context } = unsafe { &mut *walk.cast::<Walk<'_>>() };
+    let frames = unwind::interrupted(context);
+    let give_up: fn(Layout) -> ! = handle_alloc_error;
+    crash.alloc_failure |= crash.signal == libc::SIGABRT && unwind::is_within(&frames, give_up as *const () as usize);
+    handler(crash, &frames, Word::Last);
+}
+
+/// Whether there is stack enough for a walk. The alternate stacks that std gives its threads are too small.
+fn has_room() -> bool {
+    // SAFETY: all zeroes is a valid stack_t.
+    let mut current: libc::stack_t = unsafe { mem::zeroed() };
+    // SAFETY: writes to `current`.
+    unsafe { libc::sigaltstack(ptr::null(), &raw mut current) };
+    current.ss_flags & libc::SS_ONSTACK == 0 || current.ss_size >= stack::SIZE
 }
 
 /// Lets the signal do what it would have done without this module, as soon as the handler returns.

@@ -22,7 +22,7 @@ pub(crate) enum Op {
     SpawnThread,
     SetLimit,
     CpuTimer,
-    Statm,
+    Status,
 }
 
 /// Fails with the errno that the current test scripted for `op`, if any.

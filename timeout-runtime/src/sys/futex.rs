@@ -7,7 +7,7 @@
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::libc;
@@ -53,7 +53,16 @@ impl Drop for Passage<'_> {
 }
 
 /// Sleeps while `word` is `expected`; returns early on a wake, a signal or after `patience`.
-pub(crate) fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::Duration>) {
+pub(crate) fn wait(word: &AtomicU32, expected: u32, patience: Option<Duration>) {
+    wait_by(libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, word, expected, patience);
+}
+
+/// The same for a word in memory that processes share.
+pub(crate) fn wait_shared(word: &AtomicU32, expected: u32, patience: Duration) {
+    wait_by(libc::FUTEX_WAIT, word, expected, Some(patience));
+}
+
+fn wait_by(operation: libc::c_int, word: &AtomicU32, expected: u32, patience: Option<Duration>) {
     let timeout = patience.map(|left| libc::timespec {
         tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: left.subsec_nanos().into(),
@@ -61,22 +70,29 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, patience: Option<std::time::
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` and `timeout` point to live values for the whole call; a relative FUTEX_WAIT reads nothing else.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, expected, timeout);
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout);
     }
 }
 
 /// Wakes one sleeper.
 pub(crate) fn wake(word: &AtomicU32) {
+    wake_by(libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, word);
+}
+
+/// The same for a word in memory that processes share. Async-signal-safe.
+pub(crate) fn wake_shared(word: &AtomicU32) {
+    wake_by(libc::FUTEX_WAKE, word);
+}
+
+fn wake_by(operation: libc::c_int, word: &AtomicU32) {
     // SAFETY: `word` is a live, aligned word; FUTEX_WAKE only takes its address.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -88,6 +88,19 @@ pub(crate) fn thunk_at(number: u64) -> Option<Thunk> {
     code.contains(&address).then(|| unsafe { transmute::<usize, Thunk>(address) })
 }
 
+/// Where the code of the program begins in this process; 0 if that is not known.
+pub(crate) fn code_start() -> u64 {
+    code().map_or(0, |code| code.start as u64)
+}
+
+/// Gives the address that code of the program has here, from the one that it has in a process of the same program where it
+/// begins at `start`; `None` for what is not the program's own.
+pub(crate) fn translate(address: u64, start: u64) -> Option<u64> {
+    let code = code()?;
+    let here = code.start.checked_add(usize::try_from(address.checked_sub(start)?).ok()?)?;
+    (start != 0 && code.contains(&here)).then_some(here as u64)
+}
+
 /// Where the code of this crate lies in memory, if it is in the program's own file.
 fn code() -> Option<Range<usize>> {
     let headers = auxiliary(libc::AT_PHDR)? as *const libc::Elf64_Phdr;
@@ -144,6 +157,11 @@ mod tests {
         assert_eq!(thunk_at(number).unwrap() as usize, some as *const () as usize);
         assert!(thunk_at(u64::MAX).is_none());
         assert!(thunk_at(1 << 40).is_none());
+        let here = some as *const () as u64;
+        assert_eq!(translate(here, code_start()), Some(here));
+        assert_eq!(translate(here + 4096, code_start() + 4096), Some(here));
+        assert_eq!(translate(7, code_start()), None);
+        assert_eq!(translate(u64::MAX, code_start()), None);
     }
 
     #[test]

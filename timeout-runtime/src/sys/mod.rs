@@ -24,11 +24,15 @@ pub(crate) mod process;
 #[cfg(feature = "fastrand")]
 pub(crate) mod random;
 pub(crate) mod rlimit;
+pub(crate) mod sampler;
 pub(crate) mod sched;
 pub(crate) mod shared;
+pub(crate) mod sheet;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod stack;
 pub(crate) mod stdio;
 pub(crate) mod stdout;
 pub(crate) mod terminate;
 pub(crate) mod thread;
+pub(crate) mod unwind;

@@ -13,7 +13,7 @@ use nix::{
         timer::{Expiration, Timer, TimerSetTimeFlags},
     },
     time::ClockId,
-    unistd::{self, SysconfVar, sysconf},
+    unistd,
 };
 
 use super::fault::{self, Op};
@@ -47,15 +47,16 @@ pub(crate) fn signal_after_cpu_time(limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// How much address space this process has mapped, in bytes, as `RLIMIT_AS` counts it.
-pub(crate) fn address_space() -> Result<u64> {
-    fault::check(Op::Statm)?;
-    let statm = open("/proc/self/statm", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut text = [0; 128];
-    let length = unistd::read(&statm, &mut text)?;
-    // The first number is the total, in pages: proc_pid_statm(5).
-    let first = str::from_utf8(&text[..length]).ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
-    let pages: u64 = first.ok_or(Errno::EINVAL)?;
-    let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok()).ok_or(Errno::EINVAL)?;
-    Ok(pages.saturating_mul(page))
+/// How much private writable memory this process has mapped, in bytes, as `RLIMIT_DATA` counts it (Linux 4.7). The stack
+/// of the main thread is not in it.
+pub(crate) fn private_memory() -> Result<u64> {
+    fault::check(Op::Status)?;
+    let status = open("/proc/self/status", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // What is asked for stands before the lists that may be long.
+    let mut text = [0; 4096];
+    let length = unistd::read(&status, &mut text)?;
+    let text = str::from_utf8(&text[..length]).map_err(|_| Errno::EINVAL)?;
+    let value = text.lines().find_map(|line| line.strip_prefix("VmData:")).ok_or(Errno::EINVAL)?;
+    let kibibytes: u64 = value.split_whitespace().next().and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)?;
+    kibibytes.checked_mul(1024).ok_or(Errno::EINVAL)
 }

@@ -5,7 +5,12 @@
 
 #![expect(unsafe_code, reason = "pthread_create(3) takes a C function")]
 
-use std::{ffi::c_void, mem::MaybeUninit, ptr};
+use std::{
+    ffi::c_void,
+    mem::MaybeUninit,
+    ptr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use nix::{Result, errno::Errno, libc};
 
@@ -22,11 +27,23 @@ pub(crate) trait Chore: Sync + 'static {
     fn run(&'static self);
 }
 
+/// How many of these threads there are, in this process or in the one that forked it.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads of ours this process may have. A process that the host has forked by itself has fewer.
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
 /// Starts a detached thread with all signals blocked, which runs `chore`.
 pub(crate) fn spawn<C: Chore>(chore: &'static C) -> Result<()> {
     fault::check(Op::SpawnThread)?;
     let mask = signal::block_all();
+    COUNT.fetch_add(1, Ordering::Relaxed);
     let result = create(chore);
+    if result.is_err() {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
     signal::set_mask(&mask);
     result
 }
@@ -53,6 +70,7 @@ extern "C" fn run<C: Chore>(chore: *mut c_void) -> *mut c_void {
     // SAFETY: `create` passes a shared reference to a `C` that is never freed, and a `C` may be shared by threads.
     let chore = unsafe { &*chore.cast::<C>() };
     chore.run();
+    COUNT.fetch_sub(1, Ordering::Relaxed);
     ptr::null_mut()
 }
 

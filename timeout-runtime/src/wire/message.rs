@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use crate::sys::crash::Crash;
+use crate::sys::{crash::Crash, unwind::Frames};
 
 /// What the payload of a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,12 @@ pub(crate) struct PanicReport {
     pub(crate) message: String,
     /// File, line and column, where the hook saw them.
     pub(crate) place: Option<(String, u32, u32)>,
+    /// The name of the thread, where it has one.
+    pub(crate) thread: Option<String>,
+    /// Whether that is the thread that the body began on.
+    pub(crate) on_body: bool,
+    /// The calls that led there, as addresses.
+    pub(crate) frames: Vec<u64>,
 }
 
 /// A step of the child's setup that failed.
@@ -57,29 +63,52 @@ pub(crate) struct SetupReport {
     pub(crate) errno: i32,
 }
 
-/// The bytes of a [`Crash`]: of fixed size and made without allocating, as a signal handler sends them.
-pub(crate) fn crash_payload(crash: &Crash) -> [u8; CRASH_SIZE] {
-    let mut bytes = [0; CRASH_SIZE];
-    bytes[..4].copy_from_slice(&crash.signal.to_le_bytes());
-    bytes[4] = u8::from(crash.stack_overflow);
-    bytes[5] = u8::from(crash.address.is_some());
-    bytes[6] = u8::from(crash.alloc_failure);
-    bytes[7] = u8::from(crash.cpu_time_is_up);
-    bytes[8..].copy_from_slice(&crash.address.unwrap_or(0).to_le_bytes());
-    bytes
+/// The bytes of a [`Crash`] with its frames: made without allocating, as a signal handler sends them.
+pub(crate) struct CrashPayload {
+    bytes: [u8; CRASH_HEADER + FRAME * Frames::MOST],
+    length: usize,
 }
 
-const CRASH_SIZE: usize = 16;
+impl CrashPayload {
+    pub(crate) fn new(crash: &Crash, frames: &Frames) -> CrashPayload {
+        let mut bytes = [0; CRASH_HEADER + FRAME * Frames::MOST];
+        bytes[..4].copy_from_slice(&crash.signal.to_le_bytes());
+        let address = crash.address.is_some();
+        let facts = [crash.stack_overflow, crash.alloc_failure, crash.cpu_time_is_up, crash.on_body, address];
+        bytes[4..9].copy_from_slice(&facts.map(u8::from));
+        bytes[16..CRASH_HEADER].copy_from_slice(&crash.address.unwrap_or(0).to_le_bytes());
+        let (room, _) = bytes[CRASH_HEADER..].as_chunks_mut::<FRAME>();
+        for (place, address) in room.iter_mut().zip(frames.as_slice()) {
+            *place = address.to_le_bytes();
+        }
+        CrashPayload { bytes, length: CRASH_HEADER + FRAME * frames.as_slice().len() }
+    }
 
-fn crash_from(bytes: [u8; CRASH_SIZE]) -> Crash {
-    let [s0, s1, s2, s3, stack_overflow, has_address, alloc_failure, cpu_time_is_up, address @ ..] = bytes;
-    Crash {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The signal, five facts, some room, and the address.
+const CRASH_HEADER: usize = 24;
+
+/// One address.
+const FRAME: usize = 8;
+
+fn crash_from(bytes: &[u8]) -> Option<Crash> {
+    let (header, frames) = bytes.split_first_chunk::<CRASH_HEADER>()?;
+    let [s0, s1, s2, s3, stack_overflow, alloc_failure, cpu_time_is_up, on_body, has_address, ..] = *header;
+    let (_, address) = header.split_last_chunk()?;
+    let (frames, []) = frames.as_chunks::<FRAME>() else { return None };
+    Some(Crash {
         signal: i32::from_le_bytes([s0, s1, s2, s3]),
         stack_overflow: stack_overflow != 0,
         alloc_failure: alloc_failure != 0,
         cpu_time_is_up: cpu_time_is_up != 0,
-        address: (has_address != 0).then_some(u64::from_le_bytes(address)),
-    }
+        address: (has_address != 0).then_some(u64::from_le_bytes(*address)),
+        on_body: on_body != 0,
+        frames: frames.iter().take(Frames::MOST).map(|frame| u64::from_le_bytes(*frame)).collect(),
+    })
 }
 
 /// Reads the payload of any kind but [`Kind::Value`]; says what is wrong with it otherwise.
@@ -88,7 +117,7 @@ pub(crate) fn parse(kind: Kind, payload: &[u8]) -> Result<Message, String> {
     match kind {
         Kind::Value => Ok(Message::Value),
         Kind::Panicked => codec::decode(payload).map(Message::Panicked).map_err(|_| unreadable()),
-        Kind::Crashed => payload.try_into().map(|bytes| Message::Crashed(crash_from(bytes))).map_err(|_| unreadable()),
+        Kind::Crashed => crash_from(payload).map(Message::Crashed).ok_or_else(unreadable),
         Kind::Exited => {
             payload.try_into().map(|bytes| Message::Exited(i32::from_le_bytes(bytes))).map_err(|_| unreadable())
         }
@@ -100,20 +129,21 @@ pub(crate) fn parse(kind: Kind, payload: &[u8]) -> Result<Message, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::unwind;
 
     #[test]
     fn a_crash_crosses() {
         for crash in [
-            Crash {
-                signal: 11,
-                address: Some(u64::MAX),
-                stack_overflow: true,
-                alloc_failure: false,
-                cpu_time_is_up: false,
-            },
-            Crash { signal: 6, address: None, stack_overflow: false, alloc_failure: true, cpu_time_is_up: true },
+            Crash { signal: 11, address: Some(u64::MAX), stack_overflow: true, ..Crash::default() },
+            Crash { signal: 6, alloc_failure: true, cpu_time_is_up: true, on_body: true, ..Crash::default() },
         ] {
-            assert_eq!(parse(Kind::Crashed, &crash_payload(&crash)), Ok(Message::Crashed(crash)));
+            let frames = unwind::here();
+            let payload = CrashPayload::new(&crash, &frames);
+            let whole = Crash { frames: frames.as_slice().to_vec(), ..crash.clone() };
+            assert_eq!(parse(Kind::Crashed, payload.as_slice()), Ok(Message::Crashed(whole)));
+            let short = CrashPayload::new(&crash, &Frames::NONE);
+            assert_eq!(parse(Kind::Crashed, short.as_slice()), Ok(Message::Crashed(crash)));
+            assert!(parse(Kind::Crashed, &payload.as_slice()[1..]).is_err());
         }
     }
 

@@ -6,5 +6,6 @@ pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod order;
 pub(crate) mod stage;
+pub(crate) mod trace;
 pub(crate) mod value;
 pub(crate) mod zygote;

@@ -22,8 +22,8 @@ pub(crate) enum Request {
 /// What a server tells its host.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A worker that waits for its work; three descriptors come with it.
-    Worker { pid: Pid, slot: u32 },
+    /// A worker that waits for its work, in which the program's code begins at `code`; three descriptors come with it.
+    Worker { pid: Pid, slot: u32, code: u64 },
     /// No worker could be forked.
     Refused { errno: i32 },
     /// The server ends, and this is why.
@@ -62,8 +62,9 @@ pub(crate) const MOST_PRELOADS: usize = (LONGEST - 1) / 8;
 impl Answer {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Answer::Worker { pid, slot } => {
-                [b'W'].into_iter().chain(pid.as_raw().to_le_bytes()).chain(slot.to_le_bytes()).collect()
+            Answer::Worker { pid, slot, code } => {
+                let numbers = pid.as_raw().to_le_bytes().into_iter().chain(slot.to_le_bytes());
+                [b'W'].into_iter().chain(numbers).chain(code.to_le_bytes()).collect()
             }
             Answer::Refused { errno } => [b'R'].into_iter().chain(errno.to_le_bytes()).collect(),
             Answer::Failed { why } => {
@@ -76,11 +77,12 @@ impl Answer {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
         let number = |bytes: &[u8]| Some(i32::from_le_bytes(bytes.try_into().ok()?));
         match bytes {
-            [b'W', rest @ ..] if rest.len() == 8 => {
+            [b'W', rest @ ..] if rest.len() == 16 => {
                 let pid = number(&rest[..4])?;
-                let slot = u32::try_from(number(&rest[4..])?).ok()?;
+                let slot = u32::try_from(number(&rest[4..8])?).ok()?;
+                let code = u64::from_le_bytes(rest[8..].try_into().ok()?);
                 // 0 and below name groups, and 1 everybody's parent.
-                (pid > 1).then_some(Answer::Worker { pid: Pid::from_raw(pid), slot })
+                (pid > 1).then_some(Answer::Worker { pid: Pid::from_raw(pid), slot, code })
             }
             [b'R', errno @ ..] => Some(Answer::Refused { errno: number(errno)? }),
             [b'F', why @ ..] => Some(Answer::Failed { why: String::from_utf8_lossy(why).into_owned() }),
@@ -153,7 +155,7 @@ mod tests {
             assert_eq!(Request::parse(&request.to_bytes()), Some(request));
         }
         for answer in [
-            Answer::Worker { pid: Pid::from_raw(77), slot: 5 },
+            Answer::Worker { pid: Pid::from_raw(77), slot: 5, code: 1 << 47 },
             Answer::Refused { errno: 11 },
             Answer::Failed { why: "no".into() },
         ] {
@@ -170,9 +172,14 @@ mod tests {
         for bytes in [&b""[..], b"X", b"B123", b"T", b"T\0", b"T\0\0\0\0\0\0", b"Q\0\0\0\0"] {
             assert_eq!(Request::parse(bytes), None, "{bytes:?}");
         }
-        for bytes in
-            [&b""[..], b"W", b"W\x01\0\0\0\0\0\0\0", b"W\xff\xff\xff\xff\0\0\0\0", b"W\x07\0\0\0\0\0\0\xff", b"R1"]
-        {
+        for bytes in [
+            &b""[..],
+            b"W",
+            b"W\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"W\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"W\x07\0\0\0\0\0\0\xff\0\0\0\0\0\0\0\0",
+            b"R1",
+        ] {
             assert_eq!(Answer::parse(bytes), None, "{bytes:?}");
         }
         assert_eq!(read_obituary(&[0; OBITUARY]), None);

@@ -45,7 +45,7 @@ fn ms(count: u64) -> Duration {
 }
 
 fn panic_report() -> PanicReport {
-    PanicReport { message: "no such island".into(), place: Some(("src/map.rs".into(), 7, 9)) }
+    PanicReport { message: "no such island".into(), place: Some(("src/map.rs".into(), 7, 9)), ..PanicReport::default() }
 }
 
 fn setup_report() -> SetupReport {
@@ -80,18 +80,12 @@ impl Happens {
 }
 
 fn record(signal: i32, stack_overflow: bool) -> Crash {
-    Crash { signal, address: Some(ADDRESS), stack_overflow, alloc_failure: false, cpu_time_is_up: false }
+    Crash { signal, address: Some(ADDRESS), stack_overflow, ..Crash::default() }
 }
 
 /// A crash of which only the status is known.
 fn bare(signal: i32) -> Outcome {
-    Outcome::Crashed(Crash {
-        signal,
-        address: None,
-        stack_overflow: false,
-        alloc_failure: false,
-        cpu_time_is_up: false,
-    })
+    Outcome::Crashed(Crash { signal, ..Crash::default() })
 }
 
 /// Plays one row: a limit and a grace in milliseconds, then what happens when and what is to be done.
@@ -100,12 +94,13 @@ fn play(name: &str, limit: Duration, grace: Duration, row: Vec<(u64, Happens, Th
     let mut supervisor = Supervisor::new(Deadline::after(begin, limit), grace);
     let steps = row.len();
     for (step, (at, happens, then)) in row.into_iter().enumerate() {
+        let cause = if matches!(happens, Cancel) { Cause::Cancelled } else { Cause::Late };
         let action = supervisor.on(happens.event(), begin + ms(at));
         let expected = match then {
             Wait(until) => Action::Wait { until: Some(begin + ms(until)) },
             WaitForEver => Action::Wait { until: None },
-            Terminate(until) => Action::Terminate { until: Some(begin + ms(until)) },
-            TerminateAndWaitForEver => Action::Terminate { until: None },
+            Terminate(until) => Action::Terminate { cause, until: Some(begin + ms(until)) },
+            TerminateAndWaitForEver => Action::Terminate { cause, until: None },
             End(outcome) => Action::End(outcome),
         };
         // Texts of lost values are for people; that there is one is all that counts here.
@@ -439,8 +434,9 @@ impl Watch {
                 assert!(matches!(happens, Clock | Cancel | CrashRecord(..)), "{happens:?} ends a call");
                 false
             }
-            Action::Terminate { until } => {
+            Action::Terminate { cause, until } => {
                 assert!(!self.terminated, "it asks once");
+                assert_eq!(cause == Cause::Cancelled, matches!(happens, Cancel));
                 assert!(!self.grace.is_zero());
                 assert!(self.cancelled || self.deadline.is_over(now), "it asks before it is time");
                 self.terminated = true;

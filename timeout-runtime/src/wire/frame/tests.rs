@@ -13,10 +13,11 @@ use crate::{
         crash::Crash,
         fault::{self, Op, script},
         lifeline,
+        unwind::Frames,
     },
     wire::{
         codec,
-        message::{PanicReport, SetupReport, crash_payload},
+        message::{CrashPayload, PanicReport, SetupReport},
     },
 };
 
@@ -133,14 +134,18 @@ fn pattern(length: usize) -> Vec<u8> {
 
 /// One frame of every kind, with what it says.
 fn one_of_each() -> Vec<(Vec<u8>, Message)> {
-    let panic = PanicReport { message: "no such island".into(), place: Some(("src/map.rs".into(), 7, 9)) };
+    let panic = PanicReport {
+        message: "no such island".into(),
+        place: Some(("src/map.rs".into(), 7, 9)),
+        ..PanicReport::default()
+    };
     let crash =
-        Crash { signal: 11, address: Some(0x10), stack_overflow: false, alloc_failure: true, cpu_time_is_up: true };
+        Crash { signal: 11, address: Some(0x10), alloc_failure: true, cpu_time_is_up: true, ..Crash::default() };
     let setup = SetupReport { step: "setsid".into(), errno: 1 };
     vec![
         (frame(Kind::Value, FULL, &pattern(9)), Message::Value),
         (frame(Kind::Panicked, FULL, &codec::encode(&panic).unwrap()), Message::Panicked(panic)),
-        (frame(Kind::Crashed, FULL, &crash_payload(&crash)), Message::Crashed(crash)),
+        (frame(Kind::Crashed, FULL, CrashPayload::new(&crash, &Frames::NONE).as_slice()), Message::Crashed(crash)),
         (frame(Kind::Exited, FULL, &(-7i32).to_le_bytes()), Message::Exited(-7)),
         (frame(Kind::Lost, FULL, b"no room"), Message::Lost("no room".into())),
         (frame(Kind::NotStarted, FULL, &codec::encode(&setup).unwrap()), Message::NotStarted(setup)),
@@ -441,7 +446,7 @@ fn clone(message: &Message) -> Message {
     match message {
         Message::Value => Message::Value,
         Message::Panicked(report) => Message::Panicked(report.clone()),
-        Message::Crashed(crash) => Message::Crashed(*crash),
+        Message::Crashed(crash) => Message::Crashed(crash.clone()),
         Message::Exited(code) => Message::Exited(*code),
         Message::Lost(why) => Message::Lost(why.clone()),
         Message::NotStarted(report) => Message::NotStarted(report.clone()),

@@ -1,0 +1,191 @@
+//! What a thread of a child is doing, as the kernel tells it: that needs no help from the child.
+
+use std::{fs, io::Read};
+
+use nix::{libc, unistd::Pid};
+
+use crate::report::Activity;
+
+/// Looks at one thread; `None` if it is gone or may not be looked at.
+pub(crate) fn of(process: Pid, thread: Pid) -> Option<Activity> {
+    let file = |name: &str| read(&format!("/proc/{process}/task/{thread}/{name}"));
+    let state = state(&file("stat")?)?;
+    // Last, so that it is as fresh as can be.
+    activity(state, file("syscall").as_deref().unwrap_or_default())
+}
+
+/// Whether a thread that was sent a signal runs its handler, or will as soon as it gets a core.
+pub(crate) fn is_about_to_handle(process: Pid, thread: Pid, signal: i32) -> bool {
+    let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
+    can_handle(&status, signal)
+}
+
+/// The name of a thread.
+pub(crate) fn name(process: Pid, thread: Pid) -> Option<String> {
+    let name = read(&format!("/proc/{process}/task/{thread}/comm"))?;
+    Some(name.trim_end().to_owned())
+}
+
+/// The first few kilobytes of a file: more than any of these has.
+fn read(path: &str) -> Option<String> {
+    let mut text = Vec::new();
+    fs::File::open(path).ok()?.take(8 << 10).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The state in `/proc/<pid>/stat`, counted from behind the name, which may contain anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn activity(state: char, syscall: &str) -> Option<Activity> {
+    match state {
+        'R' => Some(Activity::Running),
+        'T' | 't' => Some(Activity::Stopped),
+        'S' | 'D' | 'I' => Some(in_syscall(syscall)),
+        _ => None,
+    }
+}
+
+/// Reads `/proc/<pid>/syscall`: a number and its arguments in hexadecimal.
+fn in_syscall(line: &str) -> Activity {
+    let mut words = line.split_whitespace();
+    let Some(number) = words.next().and_then(|word| word.parse::<libc::c_long>().ok()) else {
+        // Not to be read, or it woke up in between.
+        return Activity::Waiting;
+    };
+    let argument = |index: usize| {
+        let word = words.clone().nth(index)?;
+        u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
+    };
+    match number {
+        libc::SYS_futex => match argument(1).map(|operation| operation & FUTEX_COMMAND) {
+            // FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2 (linux/futex.h)
+            Some(0 | 6 | 9 | 11 | 13) => Activity::Futex,
+            _ => Activity::Waiting,
+        },
+        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => Activity::Sleeping,
+        libc::SYS_wait4 | libc::SYS_waitid => Activity::WaitingForProcess,
+        number => match name_of(number) {
+            // A descriptor is 32 bits; what is above them is not looked at by the kernel.
+            Some((name, true)) => Activity::Syscall { name, fd: argument(0).map(|fd| fd as u32 as i32) },
+            Some((name, false)) => Activity::Syscall { name, fd: None },
+            None => Activity::Waiting,
+        },
+    }
+}
+
+/// Without the flags for private words and clocks.
+const FUTEX_COMMAND: u64 = 127;
+
+/// Makes the table of system calls that wait: by name, those first whose first argument is a descriptor.
+macro_rules! syscalls {
+    (fd: $($fd:ident)*; other: $($other:ident)*; x86_64 only: $($old:ident)*) => {
+        fn name_of(number: libc::c_long) -> Option<(&'static str, bool)> {
+            // `SYS_` and the name, as in the C library's header.
+            const PREFIX: usize = 4;
+            $(if number == libc::$fd {
+                return Some((&stringify!($fd)[PREFIX..], true));
+            })*
+            $(if number == libc::$other {
+                return Some((&stringify!($other)[PREFIX..], false));
+            })*
+            $(#[cfg(target_arch = "x86_64")]
+            if number == libc::$old {
+                return Some((&stringify!($old)[PREFIX..], false));
+            })*
+            None
+        }
+    };
+}
+
+syscalls! {
+    fd: SYS_read SYS_write SYS_readv SYS_writev SYS_pread64 SYS_pwrite64 SYS_preadv SYS_pwritev SYS_recvfrom SYS_recvmsg
+        SYS_recvmmsg SYS_sendto SYS_sendmsg SYS_sendmmsg SYS_accept SYS_accept4 SYS_connect SYS_flock SYS_fcntl SYS_ioctl
+        SYS_fsync SYS_fdatasync SYS_close SYS_splice SYS_sendfile SYS_epoll_pwait SYS_io_uring_enter SYS_getdents64;
+    other: SYS_ppoll SYS_pselect6 SYS_openat SYS_rt_sigsuspend SYS_rt_sigtimedwait SYS_msgrcv SYS_msgsnd SYS_semtimedop
+        SYS_mq_timedreceive SYS_io_getevents SYS_clone;
+    x86_64 only: SYS_poll SYS_select SYS_open SYS_pause SYS_epoll_wait SYS_vfork
+}
+
+fn can_handle(status: &str, signal: i32) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+    let is_in = |name: &str| {
+        let set = field(name).and_then(|set| u64::from_str_radix(set, 16).ok());
+        set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
+    };
+    let state = field("State").and_then(|state| state.chars().next());
+    let can_go_on = match is_in("SigPnd") {
+        true => state == Some('R') && !is_in("SigBlk"),
+        // Taken: the handler blocks the signal itself. What it needs of the program may have to be read from a disk.
+        false => matches!(state, Some('R' | 'D')),
+    };
+    can_go_on && is_in("SigCgt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_by_its_number_and_arguments() {
+        let futex = |operation: &str| format!("{} 0x7f00 {operation} 0x2 0x0 0x0 0x0 0x7ffd 0x7f00", libc::SYS_futex);
+        for (line, expected) in [
+            (format!("{} 0x3 0x55 0x1 0x0 0x0 0x0 0x7ffd 0x7f00\n", libc::SYS_read), "in read(fd 3)"),
+            (format!("{} 0xffffffff00000007 0x55 0x1 0x0 0x0 0x0 0x1 0x2", libc::SYS_recvfrom), "in recvfrom(fd 7)"),
+            (format!("{} 0x7ffd 0x1 0x0 0x0 0x0 0x0 0x1 0x2", libc::SYS_ppoll), "in ppoll"),
+            (format!("{} 0x0 0x0 0x7ffd 0x7ffd 0x0 0x0 0x1 0x2", libc::SYS_clock_nanosleep), "sleeping"),
+            (format!("{} 0xffffffff 0x0 0x0 0x0 0x0 0x0 0x1 0x2", libc::SYS_wait4), "waiting for a process"),
+            (futex("0x80"), "waiting for a lock or for another thread"),
+            (futex("0x189"), "waiting for a lock or for another thread"),
+            // FUTEX_WAKE is no wait.
+            (futex("0x81"), "waiting"),
+        ] {
+            assert_eq!(activity('S', &line).unwrap().to_string(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_still_waiting() {
+        for line in ["", "running", "-1 0x7ffd 0x7f00", "99999 0x1", "0", "\u{0}\u{fffd}", "7 0xzz"] {
+            assert!(activity('S', line).unwrap().to_string().contains(['w', 'i']), "{line:?}");
+        }
+        assert_eq!(activity('S', "running"), Some(Activity::Waiting));
+    }
+
+    #[test]
+    fn the_state_decides_first() {
+        assert_eq!(activity('R', "0 0x3"), Some(Activity::Running));
+        assert_eq!(activity('T', "0 0x3"), Some(Activity::Stopped));
+        assert_eq!(activity('Z', ""), None);
+        assert_eq!(state("7 (a) b) c) R 1 2"), Some('R'));
+        assert_eq!(state("7 (a"), None);
+    }
+
+    #[test]
+    fn only_a_thread_that_can_take_the_signal_is_waited_for() {
+        let status = |state: &str, pending: bool, blocked: bool, caught: bool| {
+            let set = |is_in: bool| if is_in { "0000000000400000" } else { "0000000000000000" };
+            let (pending, blocked, caught) = (set(pending), set(blocked), set(caught));
+            format!("Name:\tx\nState:\t{state} (x)\nSigPnd:\t{pending}\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\n")
+        };
+        for (state, pending, blocked, caught, expected) in [
+            // It waits for a core.
+            ("R", true, false, true, true),
+            // It is in the handler, or there it waits for a page.
+            ("R", false, true, true, true),
+            ("D", false, true, true, true),
+            // The body blocks the signal, or has thrown the handler away.
+            ("R", true, true, true, false),
+            ("R", false, false, false, false),
+            // It is stuck in the kernel, stopped, or sleeps where no handler is run.
+            ("D", true, false, true, false),
+            ("T", true, false, true, false),
+            ("S", false, true, true, false),
+        ] {
+            let status = status(state, pending, blocked, caught);
+            assert_eq!(can_handle(&status, libc::SIGURG), expected, "{status}");
+        }
+        assert!(!can_handle("", libc::SIGURG));
+    }
+}

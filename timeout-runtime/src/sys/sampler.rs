@@ -1,0 +1,224 @@
+//! The question "where are you?", put to a thread of a child by a signal, and the handler that answers it.
+//!
+//! `SIGURG` is ignored by default, so one that comes before the handler is there does no harm. The handler writes the
+//! stack that it interrupted into a [`Sheet`] that both processes have mapped. It runs on the thread's own stack: std's
+//! alternate ones are too small for a walk.
+//!
+//! Calls may be nested. Every level has sheets of its own, which all levels below inherit; a thread that is itself
+//! waiting for a child passes the question on, and the innermost body answers into the outermost caller's sheet.
+//!
+//! What is still ugly: only the thread that runs an inner body is asked, not the other threads of its process.
+
+#![expect(unsafe_code, reason = "signal handlers and queued signals")]
+
+use std::{
+    ffi::{c_int, c_void},
+    mem, ptr,
+    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
+};
+
+use nix::{
+    Result,
+    errno::Errno,
+    libc,
+    unistd::{Pid, getpid, getppid, gettid},
+};
+
+use super::{leaked::Leaked, sheet::Sheet, unwind};
+
+const SIGNAL: c_int = libc::SIGURG;
+
+/// The deepest nesting whose bodies can be asked.
+const LEVELS: usize = 8;
+
+/// The sheets of this process's callers, the outermost first.
+static SHEETS: [Leaked<&'static [Sheet]>; LEVELS] = [const { Leaked::new() }; LEVELS];
+
+/// How many calls this process is inside of.
+static LEVEL: AtomicUsize = AtomicUsize::new(0);
+
+/// What a signal carries: whose sheet, which one, and for which question. It fits into 32 bits, the smallest pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    level: usize,
+    pub(crate) sheet: usize,
+    /// The slot of the thread that passed it on.
+    origin: u32,
+    /// Tells the answers from those to earlier questions; never 0.
+    pub(crate) number: u32,
+}
+
+impl Question {
+    /// The origin of an answer that nobody passed on.
+    pub(crate) const DIRECT: u32 = 31;
+
+    const NUMBERS: u32 = 1 << 18;
+
+    /// A question of this process; `number` is taken modulo what fits.
+    pub(crate) fn new(sheet: usize, number: u32) -> Question {
+        let level = LEVEL.load(Ordering::Relaxed);
+        Question { level, sheet, origin: Question::DIRECT, number: number % (Question::NUMBERS - 1) + 1 }
+    }
+
+    fn pack(self) -> usize {
+        (self.number as usize) << 14 | (self.origin as usize & 31) << 9 | (self.sheet & 63) << 3 | self.level & 7
+    }
+
+    fn unpack(word: usize) -> Question {
+        // Each mask leaves less than 32 bits.
+        let (origin, number) = (word >> 9 & 31, word >> 14 & (Question::NUMBERS as usize - 1));
+        Question { level: word & 7, sheet: word >> 3 & 63, origin: origin as u32, number: number as u32 }
+    }
+}
+
+/// Has this process, a new child, answer what its caller asks by `sheets`.
+pub(crate) fn answer_into(sheets: &'static [Sheet]) {
+    unwind::forget_bottom();
+    WAITS.iter().for_each(Wait::clear);
+    let level = LEVEL.fetch_add(1, Ordering::Relaxed);
+    let Some(place) = SHEETS.get(level) else { return };
+    place.set(sheets);
+    // SAFETY: all zeroes is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = on_question as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+    // SAFETY: `on_question` has the signature of an SA_SIGINFO handler and only calls what is async-signal-safe.
+    unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) };
+}
+
+/// Puts a question to one thread of a process. Async-signal-safe.
+pub(crate) fn ask(process: Pid, thread: Pid, question: Question) -> Result<()> {
+    /// `siginfo_t` as sigqueue(3) makes it; the kernel reads 128 bytes of it.
+    #[repr(C)]
+    struct Info {
+        signal: c_int,
+        errno: c_int,
+        code: c_int,
+        rest: Rest,
+        padding: [usize; 29],
+    }
+    #[repr(C)]
+    struct Rest {
+        process: libc::pid_t,
+        /// Nobody asks.
+        user: libc::uid_t,
+        value: usize,
+    }
+    let rest = Rest { process: getpid().as_raw(), user: 0, value: question.pack() };
+    let info = Info { signal: SIGNAL, errno: 0, code: libc::SI_QUEUE, rest, padding: [0; 29] };
+    let (process, thread) = (process.as_raw(), thread.as_raw());
+    // SAFETY: `info` is larger than what the kernel reads and laid out as it expects; the rest are numbers.
+    let sent = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, SIGNAL, &raw const info) };
+    Errno::result(sent).map(drop)
+}
+
+extern "C" fn on_question(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let errno = Errno::last_raw();
+    // SAFETY: the kernel passes a valid pointer to an SA_SIGINFO handler.
+    let info = unsafe { &*info };
+    // SAFETY: as above, and what it points to is a ucontext_t.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    if info.si_code == libc::SI_QUEUE {
+        // SAFETY: a queued signal has a sender.
+        let sender = unsafe { info.si_pid() };
+        // SAFETY: and a value.
+        let value = unsafe { info.si_value() };
+        // A process that the body has forked inherits the handler, but nobody who may ask it.
+        if sender == getppid().as_raw() {
+            answer(Question::unpack(value.sival_ptr.addr()), context);
+        }
+    }
+    Errno::set_raw(errno);
+}
+
+fn answer(question: Question, context: &libc::ucontext_t) {
+    let sheets = SHEETS.get(question.level).and_then(Leaked::get).copied().unwrap_or(&[]);
+    let Some(sheet) = sheets.get(question.sheet) else { return };
+    let Some(slot) = sheet.reserve() else { return };
+    let (process, thread) = (getpid().as_raw(), gettid().as_raw());
+    if let Some(child) = child_of(thread) {
+        // Said first, so that our own answer does not pass for the last one.
+        sheet.expect_one_more();
+        // There are fewer slots than fit into the origin.
+        if ask(child, child, Question { origin: slot as u32, ..question }).is_err() {
+            sheet.expect_one_less();
+        }
+    }
+    let frames = unwind::interrupted(context);
+    sheet.answer(slot, question.number, (process, thread), question.origin, frames.as_slice());
+}
+
+/// A thread of this process that waits for a child of its own.
+struct Wait {
+    thread: AtomicI32,
+    child: AtomicI32,
+}
+
+/// Enough for the threads of a body that make calls at the same time; who finds no room is not looked into.
+static WAITS: [Wait; 64] = [const { Wait { thread: AtomicI32::new(0), child: AtomicI32::new(0) } }; 64];
+
+impl Wait {
+    fn clear(&self) {
+        self.child.store(0, Ordering::Relaxed);
+        self.thread.store(0, Ordering::Release);
+    }
+}
+
+/// Notes that the calling thread waits for `child`, until dropped. To be dropped before the child is reaped.
+pub(crate) struct Waiting(Option<&'static Wait>);
+
+impl Waiting {
+    pub(crate) fn new(child: Pid) -> Waiting {
+        if LEVEL.load(Ordering::Relaxed) == 0 {
+            // Nobody asks this process.
+            return Waiting(None);
+        }
+        let thread = gettid().as_raw();
+        Waiting(WAITS.iter().find(|wait| {
+            let is_ours = wait.thread.compare_exchange(0, thread, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            if is_ours {
+                wait.child.store(child.as_raw(), Ordering::Release);
+            }
+            is_ours
+        }))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(wait) = self.0 {
+            wait.clear();
+        }
+    }
+}
+
+/// The child that `thread` waits for. Async-signal-safe.
+fn child_of(thread: i32) -> Option<Pid> {
+    let wait = WAITS.iter().find(|wait| wait.thread.load(Ordering::Acquire) == thread)?;
+    let child = wait.child.load(Ordering::Acquire);
+    (child != 0).then(|| Pid::from_raw(child))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_fits_into_a_signal() {
+        for level in 0..LEVELS {
+            for (sheet, origin, number) in [(0, 0, 1), (63, Question::DIRECT, Question::NUMBERS - 1), (7, 15, 77)] {
+                let question = Question { level, sheet, origin, number };
+                assert!(question.pack() <= u32::MAX as usize);
+                assert_eq!(Question::unpack(question.pack()), question);
+            }
+        }
+    }
+
+    #[test]
+    fn no_question_has_the_number_of_an_empty_slot() {
+        for number in [0, Question::NUMBERS - 2, Question::NUMBERS - 1, u32::MAX] {
+            let question = Question::new(0, number);
+            assert!(question.number > 0 && question.number < Question::NUMBERS, "{question:?}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Memory in which a child's threads write down where they are, shared with whoever asked.
+//!
+//! It is plain atomics: a child that has gone wrong, or a process that it left behind, may write anything at any time.
+//! So nothing read from here is an index, a length or a process number before it has been checked.
+//!
+//! The kernel gives the pages when they are first written to: a host without late calls pays for none.
+
+#![expect(unsafe_code, reason = "mmap(2) hands out raw memory")]
+
+use std::{
+    ptr, slice,
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use nix::{Result, errno::Errno, libc};
+
+use super::{
+    fault::{self, Op},
+    futex,
+    unwind::Frames,
+};
+
+/// How many threads can answer one question.
+pub(crate) const SLOTS: usize = 16;
+
+/// Room for the answers to one question.
+#[repr(C)]
+pub(crate) struct Sheet {
+    /// How many slots have been given out.
+    reserved: AtomicU32,
+    /// Changes with every answer: what the asking thread sleeps on.
+    answered: AtomicU32,
+    /// How often the question was passed on to a process further in.
+    forwarded: AtomicU32,
+    slots: [Slot; SLOTS],
+}
+
+/// One thread's answer.
+#[repr(C)]
+struct Slot {
+    /// Written last: the question that this is the answer to.
+    question: AtomicU32,
+    process: AtomicI32,
+    thread: AtomicI32,
+    /// The slot of the thread that passed the question on.
+    origin: AtomicU32,
+    length: AtomicU32,
+    frames: [AtomicU64; Frames::MOST],
+}
+
+/// An answer as it was found, nothing of it checked but its length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) process: i32,
+    pub(crate) thread: i32,
+    pub(crate) origin: u32,
+    pub(crate) frames: Vec<u64>,
+}
+
+/// Maps sheets that forked children share. They stay for the life of the process.
+pub(crate) fn map(count: usize) -> Result<&'static [Sheet]> {
+    fault::check(Op::Mmap)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe { libc::mmap(ptr::null_mut(), count * size_of::<Sheet>(), protection, flags, -1, 0) };
+    if address == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    // SAFETY: the mapping has room for `count` sheets, begins at a page, is never unmapped, and all zeroes are valid
+    // atomics; it is only used through them, in whichever process.
+    Ok(unsafe { slice::from_raw_parts(address.cast::<Sheet>(), count) })
+}
+
+impl Sheet {
+    /// Makes it ready for the next question.
+    pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            slot.question.store(0, Ordering::Relaxed);
+        }
+        self.forwarded.store(0, Ordering::Relaxed);
+        self.reserved.store(0, Ordering::Release);
+    }
+
+    /// Takes a slot. Async-signal-safe.
+    pub(crate) fn reserve(&self) -> Option<usize> {
+        let slot = self.reserved.fetch_add(1, Ordering::Relaxed) as usize;
+        (slot < SLOTS).then_some(slot)
+    }
+
+    /// Notes that one more answer is to come, or that it is not. Async-signal-safe.
+    pub(crate) fn expect_one_more(&self) {
+        self.forwarded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expect_one_less(&self) {
+        self.forwarded.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Writes an answer into a slot and wakes whoever asked. Async-signal-safe.
+    pub(crate) fn answer(&self, slot: usize, question: u32, who: (i32, i32), origin: u32, frames: &[u64]) {
+        if let Some(slot) = self.slots.get(slot) {
+            for (to, from) in slot.frames.iter().zip(frames) {
+                to.store(*from, Ordering::Relaxed);
+            }
+            slot.process.store(who.0, Ordering::Relaxed);
+            slot.thread.store(who.1, Ordering::Relaxed);
+            slot.origin.store(origin, Ordering::Relaxed);
+            slot.length.store(u32::try_from(frames.len()).unwrap_or(0), Ordering::Relaxed);
+            slot.question.store(question, Ordering::Release);
+        }
+        self.answered.fetch_add(1, Ordering::Release);
+        futex::wake_shared(&self.answered);
+    }
+
+    /// How many answers were announced beyond those asked for; at most as many as there are slots.
+    pub(crate) fn announced(&self) -> usize {
+        (self.forwarded.load(Ordering::Acquire) as usize).min(SLOTS)
+    }
+
+    /// How many slots hold an answer to `question`.
+    pub(crate) fn answers(&self, question: u32) -> usize {
+        self.slots.iter().filter(|slot| slot.question.load(Ordering::Acquire) == question).count()
+    }
+
+    /// What changes with every answer; to be read before the answers are counted, and slept on after.
+    pub(crate) fn state(&self) -> u32 {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until the state has changed, or for `patience`; may wake early.
+    pub(crate) fn wait(&self, state: u32, patience: Duration) {
+        futex::wait_shared(&self.answered, state, patience);
+    }
+
+    /// Copies the answer to `question` out of a slot.
+    pub(crate) fn read(&self, slot: usize, question: u32) -> Option<Answer> {
+        let slot = self.slots.get(slot)?;
+        if slot.question.load(Ordering::Acquire) != question {
+            return None;
+        }
+        let length = (slot.length.load(Ordering::Relaxed) as usize).min(Frames::MOST);
+        Some(Answer {
+            process: slot.process.load(Ordering::Relaxed),
+            thread: slot.thread.load(Ordering::Relaxed),
+            origin: slot.origin.load(Ordering::Relaxed),
+            frames: slot.frames[..length].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
+        })
+    }
+
+    /// Writes the same word everywhere, as a child does that has lost its mind.
+    #[cfg(test)]
+    pub(crate) fn scribble(&self, word: u32) {
+        for place in [&self.reserved, &self.answered, &self.forwarded] {
+            place.store(word, Ordering::Relaxed);
+        }
+        for slot in &self.slots {
+            for place in [&slot.question, &slot.origin, &slot.length] {
+                place.store(word, Ordering::Relaxed);
+            }
+            slot.process.store(word.cast_signed(), Ordering::Relaxed);
+            slot.thread.store(word.cast_signed(), Ordering::Relaxed);
+            slot.frames.iter().for_each(|frame| frame.store(u64::from(word) << 32, Ordering::Relaxed));
+        }
+    }
+}
