@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Mark, SOON, Start, assert_fails, busy, median, procs, raw};
+use common::{LONG, Mark, SOON, Start, assert_fails, busy, median, procs, raw, travel::Fun};
 use nix::{
     libc,
     sys::{
@@ -17,13 +17,16 @@ use nix::{
     },
     unistd::getpid,
 };
-use timeout_runtime::{IntoLimit, Ran, Reason};
+use timeout_runtime::{IntoLimit, Ran, Reason, TimedOut};
 
-common::scenarios![
+common::scenarios_everywhere![
     a_late_body_is_cut_off_on_time_and_never_early,
     so_it_is_on_a_busy_machine,
-    a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
     a_limit_that_is_over_at_once_is_late,
+];
+
+common::scenarios![
+    a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
     a_limit_beyond_all_time_is_no_limit,
     an_impossible_limit_panics_at_the_callers_line,
     the_clock_starts_at_the_call,
@@ -48,8 +51,13 @@ fn spin() -> i32 {
 /// Makes a call that is late; gives by how much.
 #[track_caller]
 fn lateness(start: Start, limit: Duration, body: impl FnOnce() -> i32) -> Duration {
+    lateness_of(limit, || start.call(limit).run(body))
+}
+
+#[track_caller]
+fn lateness_of(limit: Duration, call: impl FnOnce() -> Result<i32, TimedOut>) -> Duration {
     let begin = Instant::now();
-    let result = start.call(limit).run(body);
+    let result = call();
     let elapsed = begin.elapsed();
     let error = assert_fails!(result, Reason::Late { .. }, Ran::Maybe | Ran::No);
     assert!(elapsed >= limit, "early: {elapsed:?} of {limit:?}");
@@ -58,10 +66,13 @@ fn lateness(start: Start, limit: Duration, body: impl FnOnce() -> i32) -> Durati
 }
 
 fn check_lateness(start: Start, bound: Duration) {
-    for (name, body) in [("sleeps", raw::pause as fn() -> i32), ("spins", spin)] {
+    for (name, function) in [("sleeps", raw::pause as fn() -> i32), ("spins", spin)] {
         for (millis, rounds) in [(5, 20), (50, 15), (300, 3)] {
             let limit = Duration::from_millis(millis);
-            let times: Vec<_> = (0..rounds).map(|_| lateness(start, limit, body)).collect();
+            let call = start.call(limit);
+            let body = |Fun(body): Fun<i32>| body();
+            let one = || lateness_of(limit, || start.run(&call, Fun(function), body));
+            let times: Vec<_> = (0..rounds).map(|_| one()).collect();
             let (worst, median) = (*times.iter().max().unwrap(), median(times));
             println!("a body that {name}, {millis} ms: {median:?} late, {worst:?} at the worst");
             assert!(worst < SOON && median < bound, "{name}, {millis} ms: {median:?} late, {worst:?} at the worst");
@@ -99,15 +110,15 @@ fn a_limit_that_is_over_at_once_is_late(start: Start) {
     let mark = Mark::new();
     for limit in [Duration::ZERO, Duration::from_nanos(1)] {
         let begin = Instant::now();
-        let result = start.call(limit).run(|| mark.now());
+        let result = start.run(&start.call(limit), mark.again(), |mark| mark.now());
         assert_fails!(result, Reason::Late { .. }, Ran::No | Ran::Maybe);
         assert!(begin.elapsed() < SOON);
     }
     for zero in [start.call(0), start.call(0.0), start.call(-0.0)] {
-        assert_fails!(zero.run(|| mark.now()), Reason::Late { .. }, Ran::No);
+        assert_fails!(start.run(&zero, mark.again(), |mark| mark.now()), Reason::Late { .. }, Ran::No);
     }
     // Less than a nanosecond is rounded to the nearest one.
-    assert_fails!(start.call(1e-12).run(raw::pause), Reason::Late { .. }, _);
+    assert_fails!(start.run(&start.call(1e-12), (), |()| raw::pause()), Reason::Late { .. }, _);
 }
 
 fn a_limit_beyond_all_time_is_no_limit(start: Start) {

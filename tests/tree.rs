@@ -10,6 +10,7 @@ use std::{
 use common::{
     LONG, Mark, SOON, Start, procs, raw,
     shapes::{self, Shape},
+    travel::Fun,
 };
 use nix::{
     sys::{
@@ -20,16 +21,19 @@ use nix::{
 };
 use timeout_runtime::{Reason, TimedOut};
 
-common::scenarios![
+common::scenarios_everywhere![
     a_late_body_is_killed_with_all_it_started,
-    so_it_is_by_a_user_without_privileges,
-    so_it_is_in_a_host_that_may_not_look_at_itself,
     nothing_runs_on_after_a_value,
     nothing_runs_on_after_a_panic,
     nothing_runs_on_after_an_exit,
     what_stayed_in_the_group_does_not_outlive_a_crash,
     what_left_the_group_does_not_outlive_a_crash,
     a_body_that_stops_itself_is_killed_on_time,
+];
+
+common::scenarios![
+    so_it_is_by_a_user_without_privileges,
+    so_it_is_in_a_host_that_may_not_look_at_itself,
     a_grandchild_with_the_result_pipe_does_not_delay_the_return,
     nested_calls_die_with_the_outermost,
     a_nested_call_is_late_by_itself,
@@ -45,8 +49,9 @@ const GONE: Duration = Duration::from_secs(1);
 /// Has a body plant a tree and then `end`; gives what the call gave, once it is certain that nothing runs on.
 fn plant(start: Start, limit: Duration, shape: &Shape, end: fn() -> i32) -> Result<i32, TimedOut> {
     let mark = Mark::new();
-    let result = start.call(limit).run(|| {
-        shape.plant_and_tell(&mark);
+    let arguments = (shape.name.to_owned(), Fun(end), mark.again());
+    let result = start.run(&start.call(limit), arguments, |(name, Fun(end), mark): (String, Fun<i32>, Mark)| {
+        shapes::named(&name).plant_and_tell(&mark);
         end()
     });
     let told: Vec<_> = mark.hear_all().into_iter().map(|pid| Pid::from_raw(pid as i32)).collect();
@@ -144,7 +149,7 @@ fn what_left_the_group_does_not_outlive_a_crash(start: Start) {
 fn a_body_that_stops_itself_is_killed_on_time(start: Start) {
     let limit = Duration::from_millis(100);
     let begin = Instant::now();
-    let error = start.call(limit).run(|| kill(getpid(), Signal::SIGSTOP).unwrap()).unwrap_err();
+    let error = start.run(&start.call(limit), (), |()| kill(getpid(), Signal::SIGSTOP).unwrap()).unwrap_err();
     let elapsed = begin.elapsed();
     assert!(error.is_late(), "{error:?}");
     assert!(elapsed >= limit && elapsed < SOON, "{elapsed:?}");

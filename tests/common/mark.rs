@@ -10,15 +10,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A pipe that a body writes to. Child and caller read the same monotonic clock.
 pub(crate) struct Mark {
-    origin: Instant,
-    read: PipeReader,
-    write: PipeWriter,
+    pub(super) origin: Instant,
+    pub(super) read: PipeReader,
+    pub(super) write: PipeWriter,
 }
 
 impl Mark {
     pub(crate) fn new() -> Mark {
         let (read, write) = pipe().unwrap();
         Mark { origin: Instant::now(), read, write }
+    }
+
+    /// The same mark, to be given away.
+    pub(crate) fn again(&self) -> Mark {
+        Mark { origin: self.origin, read: self.read.try_clone().unwrap(), write: self.write.try_clone().unwrap() }
     }
 
     /// Tells a number. One write, so that tellers do not mix.

@@ -19,11 +19,12 @@ pub(crate) mod shapes;
 pub(crate) mod shown;
 pub(crate) mod stdout;
 pub(crate) mod subscriber;
+pub(crate) mod travel;
 
 use std::time::Duration;
 
 use nix::unistd::{getpid, getppid};
-use timeout_runtime::{Call, IntoLimit, Ran, Reason, TimedOut};
+use timeout_runtime::{Call, IntoLimit, Portable, Ran, Reason, TimedOut};
 
 pub(crate) use busy::busy;
 pub(crate) use mark::Mark;
@@ -38,6 +39,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Fork,
+    Forkserver,
 }
 
 impl Start {
@@ -45,14 +47,37 @@ impl Start {
     #[track_caller]
     pub(crate) fn call(self, limit: impl IntoLimit) -> Call {
         match self {
-            Start::Fork => Call::new(limit),
+            // The fork server is chosen where the body is given: see `run`.
+            Start::Fork | Start::Forkserver => Call::new(limit),
+        }
+    }
+
+    /// Makes `call` by this method. The body captures nothing, and gets what it needs.
+    #[track_caller]
+    pub(crate) fn run<A: Portable, T: Portable>(
+        self,
+        call: &Call,
+        arguments: A,
+        body: impl Fn(A) -> T + Copy,
+    ) -> Result<T, TimedOut> {
+        match self {
+            Start::Fork => call.run(|| body(arguments)),
+            Start::Forkserver => call.run_in_server(arguments, body),
+        }
+    }
+
+    /// Has everything ready that belongs to the method and not to a call.
+    pub(crate) fn prepare(self) {
+        if self == Start::Forkserver {
+            timeout_runtime::forkserver::start(20).unwrap();
         }
     }
 
     /// Checks that calls are started by this method.
     pub(crate) fn assert_taken(self) {
-        let parent = self.call(LONG).run(|| getppid().as_raw()).unwrap();
+        let parent = self.run(&self.call(LONG), (), |()| getppid().as_raw()).unwrap();
         match self {
+            Start::Forkserver => assert_ne!(parent, getpid().as_raw(), "the child was forked by its caller"),
             Start::Fork => assert_eq!(parent, getpid().as_raw(), "the child was not forked by its caller"),
         }
     }
@@ -62,6 +87,17 @@ impl Start {
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         crate::common::with_every_start_method!([$($name)*]);
+    };
+}
+
+/// The same by every start method, for scenarios whose bodies capture nothing.
+macro_rules! scenarios_everywhere {
+    ($($name:ident),* $(,)?) => {
+        mod by {
+            use super::*;
+            crate::common::with_start_method!(fork Fork [$($name)*]);
+            crate::common::with_start_method!(forkserver Forkserver [$($name)*]);
+        }
     };
 }
 
@@ -84,7 +120,7 @@ macro_rules! with_start_method {
     };
 }
 
-pub(crate) use {scenarios, with_every_start_method, with_start_method};
+pub(crate) use {scenarios, scenarios_everywhere, with_every_start_method, with_start_method};
 
 /// Checks the reason of a failure against a pattern, and what it says about the body; gives the error.
 macro_rules! assert_fails {

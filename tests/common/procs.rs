@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::{Pid, getpid};
+use nix::{
+    libc,
+    unistd::{Pid, getpid},
+};
 
 use super::{raw, scenario};
 
@@ -34,8 +37,17 @@ pub(crate) fn tagged(tag: &str) -> Vec<Pid> {
 pub(crate) fn others() -> Vec<Pid> {
     let exempt = EXEMPT.lock().unwrap().clone();
     let mut pids = tagged(&scenario::tag());
-    pids.retain(|pid| *pid != getpid() && !exempt.contains(pid));
+    pids.retain(|pid| *pid != getpid() && !exempt.contains(pid) && !is_idle_server(*pid));
     pids
+}
+
+/// Whether a process is the fork server or one of its spares, and waits to be asked for something.
+pub(crate) fn is_idle_server(pid: Pid) -> bool {
+    let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split_whitespace().next().and_then(|number| number.parse().ok());
+    name.starts_with(b"timeout-runtime: fork server")
+        && number.is_some_and(|number: i64| [libc::SYS_recvmsg, libc::SYS_poll].contains(&number))
 }
 
 /// Waits until no other process of this scenario runs, for at most `bound`; gives how long that took.
@@ -111,4 +123,10 @@ pub(crate) fn children() -> Vec<Pid> {
         .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
         .map(Pid::from_raw)
         .collect()
+}
+
+/// How long a process has been on a core, in nanoseconds.
+pub(crate) fn run_time(pid: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    stat.split_whitespace().next().map_or(0, |nanoseconds| nanoseconds.parse().unwrap())
 }

@@ -395,6 +395,36 @@ pub(crate) fn interrupt_on(signal: c_int) {
     set_disposition(signal, nothing as *const () as libc::sighandler_t, 0);
 }
 
+/// The function at an address, which another process of this program has worked out.
+pub(crate) fn function_at<R>(address: usize) -> fn() -> R {
+    // SAFETY: the address comes from a function of this very type, by its distance from another one.
+    unsafe { std::mem::transmute::<usize, fn() -> R>(address) }
+}
+
+/// Puts a variable into the environment, in a process whose other threads do not look.
+pub(crate) fn set_variable(name: &str, value: &str) {
+    // SAFETY: as for `remove_variable`.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// Whether a signal waits for this thread or its process.
+pub(crate) fn is_pending(signal: c_int) -> bool {
+    let mut pending = std::mem::MaybeUninit::uninit();
+    // SAFETY: fills in the set.
+    unsafe { libc::sigpending(pending.as_mut_ptr()) };
+    // SAFETY: it has just been filled in.
+    unsafe { libc::sigismember(pending.as_ptr(), signal) == 1 }
+}
+
+/// Covers `/proc` with an empty directory, for this process's mount namespace.
+pub(crate) fn hide_proc() -> Result<(), Errno> {
+    let (none, root, tmpfs) = (c"none".as_ptr(), c"/".as_ptr(), c"tmpfs".as_ptr());
+    // SAFETY: as in `mount_proc`.
+    Errno::result(unsafe { libc::mount(none, root, ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()) })?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::mount(none, c"/proc".as_ptr(), tmpfs, 0, ptr::null()) }).map(drop)
+}
+
 // --- libraries
 
 /// A library that was loaded while this process ran.

@@ -10,7 +10,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -57,6 +57,19 @@ pub(crate) fn run_as(program: &Path, path: &str, variables: &[(&str, &str)], bod
     }
 }
 
+/// The same in a host that has no server yet, and no oracle: the server stays.
+pub(crate) fn run_bare(path: &str, body: fn()) {
+    run_bare_as(&here(), path, body);
+}
+
+/// The same in a process of `program`.
+pub(crate) fn run_bare_as(program: &Path, path: &str, body: fn()) {
+    match is_inside(path) {
+        true => body(),
+        false => outside(path, program, &[]).unwrap_or_else(|failure| panic!("{failure}")),
+    }
+}
+
 /// The program of this test.
 pub(crate) fn here() -> PathBuf {
     env::current_exe().unwrap()
@@ -78,6 +91,8 @@ fn is_inside(path: &str) -> bool {
 fn inside(start: Start, body: fn(Start)) {
     // Whoever started the tests may have had signals ignored; SIGPIPE is std's doing.
     raw::signals().filter(|signal| *signal != libc::SIGPIPE && raw::is_ignored(*signal)).for_each(raw::set_default);
+    METHOD.store(start == Start::Forkserver, Ordering::Relaxed);
+    start.prepare();
     let before = Snapshot::take();
     body(start);
     start.assert_taken();
@@ -175,9 +190,18 @@ fn unnamed_file(tag: &str) -> fs::File {
     file
 }
 
+/// Whether the scenario of this process is about the fork server.
+static METHOD: AtomicBool = AtomicBool::new(false);
+
+/// The start method that the scenario of this process is about.
+pub(crate) fn method() -> Start {
+    if METHOD.load(Ordering::Relaxed) { Start::Forkserver } else { Start::Fork }
+}
+
 /// Runs `body` in a process that has one thread, as most programs have, under an oracle of its own.
 pub(crate) fn alone(body: impl FnOnce()) {
     let child = raw::fork(|| {
+        method().prepare();
         let before = Snapshot::take();
         body();
         before.assert_unchanged();

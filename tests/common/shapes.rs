@@ -95,6 +95,11 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Shape> {
     [IN_THE_GROUP, OUT_OF_THE_GROUP].into_iter().flatten()
 }
 
+/// The shape of this name.
+pub(crate) fn named(name: &str) -> &'static Shape {
+    all().find(|shape| shape.name == name).unwrap()
+}
+
 fn drop_pid(_: Pid) {}
 
 fn live_apart(mark: &Mark) {

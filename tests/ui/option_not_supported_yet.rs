@@ -3,7 +3,5 @@ use timeout_runtime::timeout;
 #[timeout(2, async, each = 1, latest)]
 fn later() {}
 
-#[timeout(2, start = forkserver)]
-fn forkserver() {}
 
 fn main() {}

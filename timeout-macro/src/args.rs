@@ -39,7 +39,7 @@ pub(crate) const OPTIONS: [Spec; 12] = [
     Spec { name: "grace", takes: Takes::Expression, support: Support::Yes, example: "grace = 1" },
     Spec { name: "memory", takes: Takes::Expression, support: Support::Yes, example: "memory = \"256MiB\"" },
     Spec { name: "cpu", takes: Takes::Expression, support: Support::Yes, example: "cpu = 1" },
-    Spec { name: "start", takes: Takes::Expression, support: Support::Yes, example: "start = fork" },
+    Spec { name: "start", takes: Takes::Expression, support: Support::Yes, example: "start = forkserver" },
     Spec { name: "flatten", takes: Takes::Nothing, support: Support::Yes, example: "flatten" },
     Spec { name: "error", takes: Takes::Expression, support: Support::Yes, example: "error = text" },
     Spec { name: "panic", takes: Takes::Expression, support: Support::Yes, example: "panic = \"resume\"" },

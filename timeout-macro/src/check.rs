@@ -13,6 +13,7 @@ use syn::{
 use crate::args::{Args, OPTIONS, Support, Takes, Value, spec};
 use crate::duration;
 use crate::errors::Errors;
+use crate::expand::FORKSERVER;
 use crate::function::{Function, mutable_reference, named_by, peel};
 use crate::memory;
 
@@ -56,6 +57,45 @@ pub(crate) fn check_function(function: &Function, errors: &mut Errors) {
 /// Reports every option that the function cannot have.
 pub(crate) fn check_together(args: &Args, function: &Function, errors: &mut Errors) {
     check_result_is_a_result(args, function, errors);
+    if args.option("start").and_then(|start| start.value.word()).is_some_and(|word| word == FORKSERVER) {
+        check_arguments_travel(function, errors);
+    }
+}
+
+/// What has no serde whatever else it is. The compiler finds the rest, where the argument is named.
+fn check_arguments_travel(function: &Function, errors: &mut Errors) {
+    for arg in function.typed_args() {
+        let mut fixed = Fixed(Vec::new());
+        fixed.visit_type(&arg.ty);
+        let name = source(&arg.pat);
+        for (ty, what) in fixed.0 {
+            let way_out = "take a value that has serde, or write `start = fork`";
+            errors.at(ty, format!("`{name}` cannot travel to the fork server, as it holds {what}; {way_out}"));
+        }
+    }
+}
+
+/// The parts of a type that mean something in one process only.
+struct Fixed<'a>(Vec<(&'a dyn ToTokens, &'static str)>);
+
+impl<'a> Visit<'a> for Fixed<'a> {
+    fn visit_type_trait_object(&mut self, node: &'a syn::TypeTraitObject) {
+        self.0.push((node, "a `dyn` object"));
+    }
+
+    fn visit_type_ptr(&mut self, node: &'a syn::TypePtr) {
+        self.0.push((node, "a raw pointer"));
+    }
+
+    fn visit_type_fn_ptr(&mut self, node: &'a TypeFnPtr) {
+        self.0.push((node, "a function pointer"));
+    }
+
+    fn visit_type_impl_trait(&mut self, node: &'a TypeImplTrait) {
+        if matches!(bound_name(node).as_deref(), Some("Fn" | "FnMut" | "FnOnce")) {
+            self.0.push((node, "a closure"));
+        }
+    }
 }
 
 fn check_readable(args: &Args, errors: &mut Errors) {
@@ -195,11 +235,11 @@ fn check_start(args: &Args, errors: &mut Errors) {
     for option in args.options.iter().filter(|option| option.name == "start") {
         match (&option.value, option.value.word()) {
             (Value::None, _) => {}
-            (_, Some(word)) if word == "fork" => {}
-            (_, Some(word)) if word == "forkserver" => {
-                errors.at(word, "`start = forkserver` is not supported yet; leave it out for `start = fork`");
-            }
-            _ => errors.at(option, "`start` can only be `fork`; write `start = fork`, or leave it out"),
+            (_, Some(word)) if word == "fork" || word == FORKSERVER => {}
+            _ => errors.at(
+                option,
+                "`start` can only be `fork` or `forkserver`; write `start = forkserver`, or leave it out for `fork`",
+            ),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! It must never contain `unsafe`, `?`, `unwrap` or a bare name from the prelude: the user's crate may forbid the first
 //! three and shadow the last.
 
+mod served;
+
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -14,6 +16,7 @@ use crate::duration::{self, NANOS_PER_SECOND, Reading};
 use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
 use crate::memory;
+pub(crate) use served::FORKSERVER;
 
 /// Expands `#[timeout(attribute)] item`.
 pub(crate) fn timeout(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
@@ -73,6 +76,7 @@ impl Expansion<'_> {
             (false, []) => self.run(),
             (false, held) => self.run_writing_back(held),
         };
+        let run = if self.is_served() { self.serve(&run) } else { run };
         let Self { call, function: Function { vis, defaultness, .. }, .. } = self;
         let block = self.block(&quote!(let #call = #builder; #run));
         quote!(#attrs #vis #defaultness #signature #block)
@@ -234,7 +238,9 @@ impl Expansion<'_> {
     fn signature(&self) -> TokenStream {
         let Self { function, runtime, .. } = self;
         let mut signature = function.sig.clone();
-        if !function.never_returns() {
+        if self.is_served() {
+            signature.inputs.iter_mut().enumerate().for_each(|(index, input)| served::name_plainly(index, input));
+        } else if !function.never_returns() {
             signature.inputs.iter_mut().for_each(without_mut);
         }
         if !function.is_test() && !self.is_flat() {
@@ -474,6 +480,49 @@ async fn t() {
         assert!(value.contains("#[allow(clippy::double_must_use)]"), "{value}");
         let unused = expand("2", "fn f(_list: &mut Vec<u8>) {}");
         assert!(unused.contains("#[allow(clippy::used_underscore_binding)]"), "{unused}");
+    }
+
+    #[test]
+    fn a_served_function_is_a_call_inside_a_closure_that_captures_nothing() {
+        let expansion =
+            expand_method("2, start = forkserver", "fn f(&self, (a, _): (u8, u8), mut b: u8) -> u8 { self.g(a, b) }");
+        assert_eq!(
+            expansion,
+            r#"#[track_caller]
+#[allow(clippy::missing_errors_doc)]
+fn f(
+    &self,
+    __arg1: (u8, u8),
+    b: u8,
+) -> ::core::result::Result<u8, ::timeout_runtime::TimedOut> {
+    let __call = ::timeout_runtime::Call::new(::core::time::Duration::new(2, 0));
+    ::timeout_runtime::__private::serve(
+        __call,
+        (
+            ::timeout_runtime::__private::Ref::of(self),
+            (
+                ::timeout_runtime::__private::Val::of(__arg1),
+                (::timeout_runtime::__private::Val::of(b), ()),
+            ),
+        ),
+        |
+            __call,
+            (
+                ::timeout_runtime::__private::Ref(__timeout_self),
+                (
+                    ::timeout_runtime::__private::Val((a, _)),
+                    (::timeout_runtime::__private::Val(mut b), ()),
+                ),
+            )|
+        {
+            ::timeout_runtime::__private::way_home::<u8>()
+                .by(&__call)
+                .run::<u8, _>(move || -> u8 { __timeout_self.g(a, b) })
+        },
+    )
+}
+"#
+        );
     }
 
     #[test]

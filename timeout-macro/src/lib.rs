@@ -73,12 +73,13 @@ use proc_macro::TokenStream;
 /// | `flatten` | the signature stays `Result<T, E>` as it is written, and a failed call becomes an error: `E: From<TimedOut>` |
 /// | `error = text` | the error comes back as its texts and those of its sources: `E: Error + From<RemoteError>` |
 /// | `start = fork` | the child is a copy of the caller. This is the default |
+/// | `start = forkserver` | the child is a fresh process that a server has forked, at the same price whatever the caller's size. The arguments travel by serde. `timeout_runtime::forkserver` says when to choose it |
 /// | `crate = path` | the path of `timeout_runtime`, when it is renamed or re-exported |
 ///
 /// Memory is a number with a unit, as a string or not (`"1.5GiB"`, `256MiB`), or any expression that gives a `u64` of
 /// bytes. Units are `B`, `KiB`, `MiB`, `GiB`, `TiB`, which are powers of 1024, and `kB`, `MB`, `GB`, `TB`, powers of 1000.
 ///
-/// Known but not built yet, and refused: `start = forkserver`, `async`, `each`, `latest`.
+/// Known but not built yet, and refused: `async`, `each`, `latest`.
 ///
 /// # The function
 ///

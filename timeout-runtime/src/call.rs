@@ -6,6 +6,7 @@ use std::{
     any::type_name,
     convert::Infallible,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,8 +27,8 @@ use crate::{
     },
     report::{Backtrace, Doing, Place, View},
     resources::Bounds,
-    start::{self, Job, NoChild},
-    sys::{crash::Crash, process, unwind},
+    start::{self, Job, NoChild, forkserver::Order},
+    sys::{crash::Crash, image, process, unwind},
     wire::{
         message::{PanicReport, SetupReport},
         stage::Stage,
@@ -88,6 +89,18 @@ pub struct Call {
     resume_panics: bool,
     cancel: Option<Cancel>,
     bounds: Bounds,
+    route: Route,
+}
+
+/// Where the body of a call runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// In a copy of this process.
+    Fork,
+    /// In a worker of the fork server. The clock started when its arguments were packed.
+    Server { order: Arc<Order>, origin: Origin },
+    /// Here and now: this process is the worker.
+    Here,
 }
 
 impl Call {
@@ -105,6 +118,7 @@ impl Call {
             resume_panics: false,
             cancel: None,
             bounds: Bounds::default(),
+            route: Route::Fork,
         }
     }
 
@@ -303,6 +317,14 @@ impl Call {
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<(T, Option<Usage>), TimedOut> {
         let site = self.site::<F>();
+        if let Route::Here = self.route {
+            // It never returns: a worker that has delivered its value ends.
+            if let Some(outbox) = Outbox::current() {
+                outbox.enter(Stage::Body);
+                deliver(enter(body), outbox);
+            }
+            return Err(self.failure(&site, Reason::late(), Ran::Yes));
+        }
         let mut work = Some((body, deliver));
         let mut inbox = value::inbox::<T>();
         let ended = self.supervise(&site, is_measured, inbox.landing(), &mut |outbox| {
@@ -380,14 +402,22 @@ impl Call {
         host.reaper.sweep();
         let mut options =
             Options { has_grace: !self.grace.is_zero(), watch_panics: true, is_measured, bounds: self.bounds };
-        let Verdict { mut outcome, stage, usage, sample, threads } = loop {
-            let worker = match start::fork::start(host, deadline, options, job) {
+        let (Verdict { mut outcome, stage, usage, sample, threads }, layout) = loop {
+            let started = match &self.route {
+                Route::Server { order, .. } => {
+                    start::forkserver::start(host, deadline, options, order, self.cancel.as_ref())
+                }
+                Route::Fork | Route::Here => start::fork::start(host, deadline, options, job),
+            };
+            let worker = match started {
                 Ok(worker) => worker,
+                Err(NoChild::Cancelled) => return failure(Reason::Cancelled, Ran::No),
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
             site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
+            let layout = worker.foreign_code();
             match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
                     // Better a moment later with our hook than now with the host's, which may hang in the child, too. For
@@ -395,9 +425,12 @@ impl Call {
                     options.watch_panics = site.begin.elapsed() < self.limit / 2;
                     std::thread::sleep(HOOK_PAUSE.min(self.limit / 16));
                 }
-                verdict => break verdict,
+                verdict => break (verdict, layout),
             }
         };
+        if let Some(code) = layout {
+            outcome.translate(|address| image::translate(address, code));
+        }
         let mut bounds = self.bounds;
         if let Outcome::Crashed(crash) = &mut outcome {
             bounds = bounds.with_cpu_in_effect();
@@ -418,11 +451,19 @@ impl Call {
         }
     }
 
+    /// The same call, its body in a worker of the fork server.
+    pub(crate) fn by(self, route: Route) -> Call {
+        Call { route, ..self }
+    }
+
     /// The site of a call, made now, whose body is of the type `F`.
     #[track_caller]
     fn site<F>(&self) -> Site {
-        let (begin, function) = (Instant::now(), function_of::<F>());
-        Site { function, called_from: Location::caller(), begin, trail: Trail::begin(function, self.limit) }
+        let Origin { function, called_from, begin } = match &self.route {
+            Route::Server { origin, .. } => *origin,
+            Route::Fork | Route::Here => Origin::here(function_of::<F>()),
+        };
+        Site { function, called_from, begin, trail: Trail::begin(function, self.limit) }
     }
 
     fn failure(&self, site: &Site, reason: Reason, ran: Ran) -> TimedOut {
@@ -452,6 +493,21 @@ impl Call {
 /// How long to wait before the next child, while a thread of the host is in the panic hook.
 const HOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// Where and when a call was made whose arguments had to be packed first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    function: &'static str,
+    called_from: &'static Location<'static>,
+    begin: Instant,
+}
+
+impl Origin {
+    #[track_caller]
+    pub(crate) fn here(function: &'static str) -> Origin {
+        Origin { function, called_from: Location::caller(), begin: Instant::now() }
+    }
+}
+
 /// Where and when a call was made.
 struct Site {
     function: &'static str,
@@ -480,7 +536,7 @@ fn enter<R, F: FnOnce() -> R>(body: F) -> R {
 }
 
 /// The path of the function that the closure type `F` stands in.
-fn function_of<F>() -> &'static str {
+pub(crate) fn function_of<F>() -> &'static str {
     let mut path = type_name::<F>();
     while let Some(outer) = path.strip_suffix("::{{closure}}") {
         path = outer;

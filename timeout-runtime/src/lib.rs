@@ -116,6 +116,8 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod flatten;
 #[cfg(target_os = "linux")]
+pub mod forkserver;
+#[cfg(target_os = "linux")]
 mod inline;
 #[cfg(target_os = "linux")]
 mod limit;
@@ -129,6 +131,8 @@ mod remote;
 mod report;
 #[cfg(target_os = "linux")]
 mod resources;
+#[cfg(target_os = "linux")]
+mod served;
 #[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
@@ -161,6 +165,7 @@ pub use timeout_macro::timeout;
 pub mod __private {
     pub use crate::crossing::{Crossing, ErrorsApart};
     pub use crate::flatten::{Flatten, flatten};
+    pub use crate::served::{Mut, Ref, Val, serve};
     pub use crate::way_home::{Question, way_home};
     pub use crate::write_back::{Slot, Slots, WriteBack};
 

@@ -9,6 +9,7 @@ use nix::{
     libc::{SIGKILL, SIGXCPU},
     sys::resource::Resource as Kernels,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     report::Usage,
@@ -84,7 +85,7 @@ impl Rlimit {
 const AFTER_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Everything that bounds one call besides time.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bounds {
     /// Bytes of private memory that may be mapped on top of what was mapped when the body began.
     pub(crate) memory: Option<u64>,

@@ -3,10 +3,11 @@
 pub(crate) mod hooks;
 mod limits;
 pub(crate) mod outbox;
-mod panic;
+pub(crate) mod panic;
 #[cfg(any(feature = "rand", feature = "fastrand"))]
 mod reseed;
 mod run;
+pub(crate) mod spare;
 
 // A body that panics in the caller, for a debugger, is told in the same words.
 pub(crate) use panic::text as panic_text;

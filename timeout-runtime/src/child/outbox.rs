@@ -53,6 +53,11 @@ impl Outbox {
         OUTBOX.set(Outbox { owner: getpid(), pipe, token, stage, stdout_is_free, is_measured })
     }
 
+    /// The outbox of this process, if it is a child.
+    pub(crate) fn current() -> Option<&'static Outbox> {
+        OUTBOX.get().filter(|outbox| outbox.owner == getpid())
+    }
+
     pub(crate) fn pipe(&self) -> &OwnedFd {
         &self.pipe
     }

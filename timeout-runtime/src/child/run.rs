@@ -14,6 +14,7 @@ use nix::{
     sys::signal::{SigSet, Signal},
     unistd::Pid,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     hooks, limits,
@@ -47,7 +48,7 @@ pub(crate) struct Legacy {
 }
 
 /// What a child does only in some calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Options {
     /// The host will ask before it kills.
     pub(crate) has_grace: bool,
@@ -60,7 +61,7 @@ pub(crate) struct Options {
 
 /// Becomes the process that `job` expects, and does it.
 pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
-    let Legacy { host, mut mask, pipe, token, stage, sheets, stdout_is_free, options } = legacy;
+    let Legacy { host, mask, pipe, token, stage, sheets, stdout_is_free, options } = legacy;
     let Options { has_grace, watch_panics, is_measured, bounds } = options;
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
@@ -92,8 +93,13 @@ pub(crate) fn run(legacy: Legacy, job: &mut dyn FnMut(&Outbox)) -> ! {
         outbox.enter(Stage::Hook);
         panic::watch();
     }
+    begin(outbox, &bounds, mask, job)
+}
+
+/// The end of the line, for a child that is ready: binds it, does the job and tells what became of it.
+pub(super) fn begin(outbox: &Outbox, bounds: &Bounds, mut mask: SigSet, job: &mut dyn FnMut(&Outbox)) -> ! {
     // 9. What follows is the user's code, and bound.
-    if let Err((step, errno)) = limits::set(&bounds) {
+    if let Err((step, errno)) = limits::set(bounds) {
         not_started(outbox, step, errno);
     }
     // 10. The body runs with the signals that its caller had, but it must not be deaf to the one that ends its CPU time.
@@ -120,7 +126,7 @@ fn hook_panicked(outbox: &Outbox, report: &PanicReport) -> ! {
     outbox.end_with(Kind::NotStarted, &codec::encode(&report).unwrap_or_default())
 }
 
-fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {
+pub(super) fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {
     let report = SetupReport { step: step.into(), errno: errno as i32 };
     outbox.end_with(Kind::NotStarted, &codec::encode(&report).unwrap_or_default())
 }

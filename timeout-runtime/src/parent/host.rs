@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use nix::unistd::{Pid, getpid};
 
-use super::{flights::Flights, reaper::Reaper, stdio::Streams};
+use super::{flights::Flights, reaper::Reaper, stdio::Streams, zygote::Zygotes};
 use crate::{
     sys::{
         futex::Gate,
@@ -31,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) sheets: Sheets,
     pub(crate) reaper: Reaper,
     pub(crate) streams: Streams,
+    pub(crate) zygotes: Zygotes,
     alone: AloneFlag,
 }
 
@@ -53,6 +54,7 @@ impl Host {
                     sheets: Sheets::new(),
                     reaper: Reaper::new(stages),
                     streams: Streams::default(),
+                    zygotes: Zygotes::default(),
                     alone: AloneFlag::find(),
                 }
             },

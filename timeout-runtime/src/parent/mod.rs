@@ -10,3 +10,4 @@ pub(crate) mod stdio;
 pub(crate) mod supervise;
 pub(crate) mod tree;
 pub(crate) mod worker;
+pub(crate) mod zygote;

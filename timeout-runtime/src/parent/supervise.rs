@@ -156,6 +156,7 @@ impl Supervisor {
             Status::Signaled(signal) => Outcome::Crashed(self.crash_by(signal)),
             Status::Exited(_) if cut => Outcome::Lost("the child ended in the middle of sending it".into()),
             Status::Exited(code) => Outcome::Exited(code),
+            Status::Orphaned => Outcome::Lost("the fork server was killed, and the child with it".into()),
             Status::Unknown => match self.crashes.last() {
                 Some(crash) => Outcome::Crashed(crash.clone()),
                 None => {
@@ -187,6 +188,18 @@ impl Supervisor {
 
     fn wait(&self) -> Action {
         Action::Wait { until: self.last_moment().instant() }
+    }
+}
+
+impl Outcome {
+    /// Gives the calls that it tells of other addresses, and leaves out those that have none.
+    pub(crate) fn translate(&mut self, translate: impl Fn(u64) -> Option<u64>) {
+        let frames = match self {
+            Outcome::Panicked(report) => &mut report.frames,
+            Outcome::Crashed(crash) => &mut crash.frames,
+            _ => return,
+        };
+        *frames = frames.iter().copied().filter_map(translate).collect();
     }
 }
 

@@ -161,6 +161,16 @@ pub(crate) fn is_asleep(pid: Pid) -> bool {
     state_of(pid) == Some('S')
 }
 
+/// Whether a process is stopped.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    matches!(state_of(pid), Some('T' | 't'))
+}
+
+/// The status of a corpse, as wait(2) gives it, where this process may see it.
+pub(crate) fn code_of_corpse(pid: Pid) -> Option<i32> {
+    if state_of(pid)? == 'Z' { stat_field(pid, 49)?.parse().ok() } else { None }
+}
+
 fn state_of(pid: Pid) -> Option<char> {
     stat_field(pid, 0)?.chars().next()
 }

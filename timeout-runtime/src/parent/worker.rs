@@ -3,11 +3,13 @@
 use std::{
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
 use nix::{
     errno::Errno,
+    libc,
     poll::{PollFd, PollFlags, ppoll},
     sys::{
         signal::{self, Signal},
@@ -16,14 +18,23 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{flights::Flight, reaper::Corpse};
+use super::{
+    flights::Flight,
+    reaper::Corpse,
+    tree,
+    zygote::{Waiting, Zygote},
+};
 use crate::{
     report::Usage,
-    sys::pidfd::{self, Status, Whom},
+    sys::{
+        fdpass,
+        pidfd::{self, Status, Whom},
+    },
     wire::{
         frame::Token,
         stage::{Stage, StageCell},
         trace::Sheets,
+        zygote,
     },
 };
 
@@ -47,11 +58,28 @@ pub(crate) struct Origin {
     pub(crate) sheets: &'static Sheets,
 }
 
-/// A child by descriptor, or by number where the kernel or a filter forbids descriptors.
+/// A process by descriptor, or by number where the kernel or a filter forbids descriptors.
 struct Process {
     pid: Pid,
     pidfd: Option<OwnedFd>,
+    parent: Parent,
 }
+
+/// Whose child a worker is, and so who can wait for it.
+enum Parent {
+    Host,
+    /// The fork server. It says on `line` how the worker ended, and keeps its corpse until `line` is hung up.
+    ///
+    /// Its memory is laid out in another way than the host's: the program's code begins at `code`.
+    Zygote {
+        line: OwnedFd,
+        zygote: Arc<Zygote>,
+        code: u64,
+    },
+}
+
+/// How long to wait for the fork server's word on a worker that is dead.
+const OBITUARY_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How a child ended and what it had used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +100,30 @@ impl Worker {
     ) -> Worker {
         // The number is not free before we reap, so the descriptor is of our child or, if somebody else has reaped it
         // already, there is none.
-        let process = Process { pid, pidfd: pidfd::open(pid).ok() };
+        let process = Process { pid, pidfd: pidfd::open(pid).ok(), parent: Parent::Host };
         Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+    }
+
+    /// Takes over a child of the fork server that has got its order.
+    pub(crate) fn of_zygote(
+        waiting: Waiting,
+        zygote: Arc<Zygote>,
+        flight: Option<Flight>,
+        token: Token,
+        origin: Origin,
+    ) -> Worker {
+        let Waiting { pid, pidfd, pipe, line, slot, code } = waiting;
+        let stage = zygote.stages().at(slot);
+        let process = Process { pid, pidfd: Some(pidfd), parent: Parent::Zygote { line, zygote, code } };
+        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+    }
+
+    /// Where the program's code begins in a worker that is no copy of this process.
+    pub(crate) fn foreign_code(&self) -> Option<u64> {
+        match self.process.parent {
+            Parent::Host => None,
+            Parent::Zygote { code, .. } => Some(code),
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -110,6 +160,7 @@ impl Worker {
     pub(crate) fn end(&mut self) -> Option<End> {
         if self.end.is_none() && self.is_dead() {
             self.signal_group(Signal::SIGKILL);
+            self.process.wait_for_obituary();
             self.reap();
         }
         self.end
@@ -125,12 +176,19 @@ impl Worker {
 
     /// Whether the child is certainly alive.
     pub(crate) fn lives(&self) -> bool {
-        self.end.is_none() && pidfd::is_alive(self.process.whom()) == Ok(true)
+        self.end.is_none()
+            && match self.process.parent {
+                Parent::Host => pidfd::is_alive(self.process.whom()) == Ok(true),
+                Parent::Zygote { .. } => !self.is_dead(),
+            }
     }
 
     /// Closes the child's descriptor; from here on it goes by its number.
     pub(crate) fn give_up_descriptor(&mut self) {
-        self.process.pidfd = None;
+        // A child of the fork server has nothing else to go by.
+        if matches!(self.process.parent, Parent::Host) {
+            self.process.pidfd = None;
+        }
     }
 
     /// Whether the child is dead, reaped or not.
@@ -158,7 +216,11 @@ impl Worker {
 
     /// Whether the child is stopped or gone, so that no code of it runs.
     pub(crate) fn is_halted(&self) -> bool {
-        self.end.is_some() || !matches!(pidfd::is_halted(self.process.whom()), Ok(false))
+        self.end.is_some()
+            || match self.process.parent {
+                Parent::Host => !matches!(pidfd::is_halted(self.process.whom()), Ok(false)),
+                Parent::Zygote { .. } => self.is_dead() || tree::is_stopped(self.process.pid),
+            }
     }
 
     /// Sends a signal to the child alone, unless it is gone.
@@ -189,7 +251,8 @@ impl Worker {
     pub(crate) fn wait_briefly(&mut self, patience: Duration) -> Option<End> {
         if self.reap().is_none() {
             match &self.process.pidfd {
-                Some(pidfd) => drop(is_readable(pidfd, patience)),
+                Some(pidfd) if is_readable(pidfd, patience) => self.process.wait_for_obituary(),
+                Some(_) => {}
                 None => std::thread::sleep(patience),
             }
         }
@@ -197,10 +260,22 @@ impl Worker {
     }
 
     /// What is left to be buried; `None` if the child has been reaped.
+    ///
+    /// The fork server buries its own, as soon as its line is hung up.
     pub(crate) fn into_corpse(self) -> Option<Corpse> {
-        match self.end {
-            Some(_) => None,
-            None => Some(Corpse { pid: self.process.pid, pidfd: self.process.pidfd, stage: self.stage }),
+        match (self.end, &self.process.parent) {
+            (Some(_), _) | (_, Parent::Zygote { .. }) => None,
+            (None, Parent::Host) => Some(self.process.into_corpse(self.stage)),
+        }
+    }
+}
+
+impl Drop for Process {
+    /// From here on the worker's end is the fork server's affair alone.
+    fn drop(&mut self) {
+        if let Parent::Zygote { line, zygote, .. } = &self.parent {
+            fdpass::hang_up(line.as_fd());
+            zygote.report(false);
         }
     }
 }
@@ -213,8 +288,51 @@ impl Process {
         }
     }
 
+    fn into_corpse(mut self, stage: Option<StageCell>) -> Corpse {
+        Corpse { pid: self.pid, pidfd: self.pidfd.take(), stage }
+    }
+
+    /// Waits a little for the fork server to say how a dead worker ended.
+    fn wait_for_obituary(&self) {
+        if let Parent::Zygote { line, .. } = &self.parent {
+            is_readable(line, OBITUARY_PATIENCE);
+        }
+    }
+
+    /// Reads how a worker of the fork server ended. `None` while it lives, or while the server has not said it and may
+    /// still do so.
+    fn end_by_obituary(&self, line: &OwnedFd, zygote: &Zygote) -> Option<End> {
+        let mut bytes = [0; zygote::OBITUARY + 1];
+        let told = fdpass::receive(line.as_fd(), &mut bytes, false);
+        if let Ok((length @ 1.., _)) = told
+            && let Some((status, usage)) = zygote::read_obituary(&bytes[..length])
+        {
+            return Some(End { status, usage: Some(usage) });
+        }
+        let pidfd = self.pidfd.as_ref().filter(|pidfd| is_readable(pidfd, Duration::ZERO))?;
+        if !zygote.is_gone() && matches!(told, Err(Errno::EAGAIN)) && !zygote.is_stopped() {
+            return None;
+        }
+        // The corpse may still lie there; or whoever took it has left the status to the descriptor.
+        let code = tree::code_of_corpse(self.pid).filter(|_| pidfd::keeps_number(pidfd.as_fd()));
+        let status = match code.map(pidfd::of_code) {
+            Some(status) => status,
+            None => pidfd::exit_info(pidfd.as_fd()).unwrap_or(Status::Unknown),
+        };
+        Some(match status {
+            // What else a server's end leaves of a worker.
+            Status::Signaled(libc::SIGKILL) | Status::Unknown if zygote.is_gone() => {
+                End { status: Status::Orphaned, usage: None }
+            }
+            status => End { status, usage: None },
+        })
+    }
+
     /// Reaps the process if it is gone. `None` while it lives.
     fn reap(&self) -> Option<End> {
+        if let Parent::Zygote { line, zygote, .. } = &self.parent {
+            return self.end_by_obituary(line, zygote);
+        }
         let reaped = pidfd::reap(self.whom()).or_else(|errno| match errno {
             // The kernel gives out pidfds, but does not let us wait for one (before 5.4, or by a filter).
             Errno::EINVAL | Errno::EPERM | Errno::ENOSYS => pidfd::reap(Whom::Number(self.pid)),
@@ -235,7 +353,12 @@ impl Process {
     /// Signals by number, if the number still belongs to a child of ours that has not been reaped.
     fn signal_by_number(&self, target: Pid, signal: Signal) -> nix::Result<()> {
         // Succeeds for a living child and for a corpse: both keep the number from being given away.
-        pidfd::is_alive(Whom::Number(self.pid))?;
+        match (&self.parent, &self.pidfd) {
+            (Parent::Host, _) => drop(pidfd::is_alive(Whom::Number(self.pid))?),
+            // The fork server does not reap it before the line is hung up; but another may, when the server is gone.
+            (Parent::Zygote { .. }, Some(pidfd)) if pidfd::keeps_number(pidfd.as_fd()) => {}
+            (Parent::Zygote { .. }, _) => return Err(Errno::ESRCH),
+        }
         signal::kill(target, signal)
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn start(
 }
 
 /// A number that no other call of this program, and no chance, puts on a pipe.
-fn new_token(host: &Host) -> Token {
+pub(super) fn new_token(host: &Host) -> Token {
     let call = host.calls.fetch_add(1, Ordering::Relaxed);
     Token(RandomState::new().hash_one((host.pid.as_raw(), call)))
 }

@@ -1,6 +1,8 @@
 //! Start methods: how a child that runs one call comes to be.
 
 pub(crate) mod fork;
+pub(crate) mod forkserver;
+mod zygote;
 
 use std::io;
 
@@ -14,6 +16,8 @@ pub(crate) type Job<'a> = &'a mut dyn FnMut(&Outbox);
 pub(crate) enum NoChild {
     /// The limit was over while others were being started.
     Late,
+    /// Somebody cancelled the call before the child had all that it needs.
+    Cancelled,
     Failed(io::Error),
 }
 

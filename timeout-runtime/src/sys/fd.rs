@@ -4,7 +4,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::{
     Result,
+    errno::Errno,
     fcntl::{FcntlArg, fcntl},
+    libc,
 };
 
 /// Gives the same file under a number from 3 on. In a host that has closed a standard stream a new descriptor takes its
@@ -17,4 +19,40 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
     // SAFETY: the kernel has just opened this descriptor for us, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
+/// Takes over a descriptor that this process was started with.
+#[expect(unsafe_code, reason = "a descriptor by its number")]
+pub(crate) fn inherited(number: i32) -> Result<OwnedFd> {
+    // SAFETY: takes and gives a number.
+    let flags = Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and at the start of a program nobody else has taken it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether the descriptor with this number is open.
+#[expect(unsafe_code, reason = "a descriptor by its number")]
+pub(crate) fn is_open(number: i32) -> bool {
+    // SAFETY: takes and gives numbers.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Puts a copy of `fd`, or nothing, under one of the numbers of the standard streams.
+#[expect(unsafe_code, reason = "a descriptor by its number")]
+pub(crate) fn put_at(fd: Option<&OwnedFd>, number: i32) -> Result<()> {
+    match fd {
+        // SAFETY: takes numbers; what had that number is a standard stream, which nobody in this process uses yet.
+        Some(fd) => Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop),
+        None => {
+            super::process::close(number);
+            Ok(())
+        }
+    }
+}
+
+/// The number of a descriptor, for messages and children.
+pub(crate) fn number(fd: &OwnedFd) -> i32 {
+    fd.as_raw_fd()
 }

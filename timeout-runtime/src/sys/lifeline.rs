@@ -41,6 +41,12 @@ pub(crate) fn arm(pipe: BorrowedFd<'_>, group: Pid, host: Pid) -> bool {
     parent == getppid() && (parent == host || parent.as_raw() == 0)
 }
 
+/// Ties this process, the leader of `group`, to whoever has the reading end of `pipe`, which is for nothing else. It works
+/// on a stopped process, too.
+pub(crate) fn tie(pipe: BorrowedFd<'_>, group: Pid) {
+    let _ = die_with_pipe(pipe, group);
+}
+
 /// Makes the pipe writable, and writing wait for the reader. Async-signal-safe.
 pub(crate) fn disarm(pipe: BorrowedFd<'_>) {
     let _ = set_flags(pipe.as_raw_fd(), 0);

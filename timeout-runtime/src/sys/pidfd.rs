@@ -24,6 +24,8 @@ pub(crate) enum Status {
     Signaled(i32),
     /// It is gone, and somebody else took its status.
     Unknown,
+    /// It was a child of the fork server, which is gone and took it along.
+    Orphaned,
 }
 
 /// Opens a descriptor for the process `pid` (Linux 5.3).
@@ -76,7 +78,16 @@ impl Whom<'_> {
 
 /// Takes the status of a dead child and frees its number. `None` while it lives, `ECHILD` when it is not ours to take.
 pub(crate) fn reap(whom: Whom<'_>) -> Result<Option<(Status, Usage)>> {
-    let Some((info, usage)) = wait(whom, libc::WEXITED | libc::WNOHANG)? else { return Ok(None) };
+    status(whom, libc::WEXITED | libc::WNOHANG)
+}
+
+/// Reads the status of a dead child, whose number stays taken. `None` while it lives.
+pub(crate) fn look_at(whom: Whom<'_>) -> Result<Option<(Status, Usage)>> {
+    status(whom, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+fn status(whom: Whom<'_>, flags: libc::c_int) -> Result<Option<(Status, Usage)>> {
+    let Some((info, usage)) = wait(whom, flags)? else { return Ok(None) };
     // SAFETY: waitid reported an event, so the fields of the SIGCHLD layout are filled in.
     let status = unsafe { info.si_status() };
     let status = match info.si_code {
@@ -138,9 +149,21 @@ pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Result<Status> {
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return Err(Errno::ENODATA);
     }
-    Ok(match (libc::WIFEXITED(info.exit_code), libc::WIFSIGNALED(info.exit_code)) {
-        (true, _) => Status::Exited(libc::WEXITSTATUS(info.exit_code)),
-        (_, true) => Status::Signaled(libc::WTERMSIG(info.exit_code)),
+    Ok(of_code(info.exit_code))
+}
+
+/// What a code as wait(2) gives it means.
+pub(crate) fn of_code(code: i32) -> Status {
+    match (libc::WIFEXITED(code), libc::WIFSIGNALED(code)) {
+        (true, _) => Status::Exited(libc::WEXITSTATUS(code)),
+        (_, true) => Status::Signaled(libc::WTERMSIG(code)),
         _ => Status::Unknown,
-    })
+    }
+}
+
+/// Asks whether the process has not been reaped: its number is not given away while that is so.
+pub(crate) fn keeps_number(pidfd: BorrowedFd<'_>) -> bool {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: signal 0 is sent to nobody; the rest are numbers.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, info, 0) == 0 }
 }

@@ -79,6 +79,21 @@ pub(crate) fn keep_off_this_core(pid: Pid) {
     });
 }
 
+/// Has this process wait for its turn instead of interrupting whoever wakes it (`SCHED_BATCH`, sched(7)); or not any more.
+/// A process with another policy than these two keeps it.
+pub(crate) fn be_patient(patient: bool) {
+    let (from, to) = match patient {
+        true => (libc::SCHED_OTHER, libc::SCHED_BATCH),
+        false => (libc::SCHED_BATCH, libc::SCHED_OTHER),
+    };
+    // SAFETY: takes and gives a number.
+    if unsafe { libc::sched_getscheduler(0) } == from {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters are only read.
+        unsafe { libc::sched_setscheduler(0, to, &raw const parameters) };
+    }
+}
+
 fn set(attributes: &Attributes) -> bool {
     // SAFETY: the structure says its own size and is only read.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) == 0 }

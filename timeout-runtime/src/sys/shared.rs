@@ -2,9 +2,19 @@
 
 #![expect(unsafe_code, reason = "mmap(2) hands out raw memory")]
 
-use std::{ptr, slice, sync::atomic::AtomicU8};
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    ptr, slice,
+    sync::atomic::AtomicU8,
+};
 
-use nix::{Result, errno::Errno, libc};
+use nix::{
+    Result,
+    errno::Errno,
+    libc,
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::ftruncate,
+};
 
 use super::fault::{self, Op};
 
@@ -13,10 +23,27 @@ const SIZE: usize = 4096;
 
 /// Maps a zeroed page that forked children share. It stays for the life of the process.
 pub(crate) fn page() -> Result<&'static [AtomicU8]> {
+    map(libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+}
+
+/// Makes a zeroed page that can be given to a process of another program.
+pub(crate) fn file() -> Result<OwnedFd> {
+    let file = memfd_create(c"timeout-runtime", MFdFlags::MFD_CLOEXEC)?;
+    // A page's size fits.
+    ftruncate(&file, SIZE as libc::off_t)?;
+    super::fd::above_stdio(file)
+}
+
+/// Maps what [`file`] made. It stays for the life of the process.
+pub(crate) fn page_of(file: BorrowedFd<'_>) -> Result<&'static [AtomicU8]> {
+    map(libc::MAP_SHARED, file.as_raw_fd())
+}
+
+fn map(flags: libc::c_int, fd: i32) -> Result<&'static [AtomicU8]> {
     fault::check(Op::Mmap)?;
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let address = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, -1, 0) };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, fd, 0) };
     if address == libc::MAP_FAILED {
         return Err(Errno::last());
     }

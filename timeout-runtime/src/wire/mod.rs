@@ -4,6 +4,8 @@
 pub(crate) mod codec;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod order;
 pub(crate) mod stage;
 pub(crate) mod trace;
 pub(crate) mod value;
+pub(crate) mod zygote;

@@ -1,6 +1,9 @@
 //! How far a child has come, in memory that it shares with its caller: told without a system call, read after a kill.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use crate::sys::shared;
 
@@ -33,6 +36,8 @@ pub(crate) struct Stages(&'static [AtomicU8]);
 pub(crate) struct StageCell {
     cell: &'static AtomicU8,
     number: u32,
+    /// Whoever gave it out frees it.
+    is_lent: bool,
 }
 
 const FREE: u8 = 0;
@@ -43,11 +48,22 @@ impl Stages {
         Stages(shared::page().unwrap_or(&[]))
     }
 
+    /// Progress cells in a file that processes of another program can map, too: that of [`shared::file`].
+    pub(crate) fn in_file(file: BorrowedFd<'_>) -> Stages {
+        Stages(shared::page_of(file).unwrap_or(&[]))
+    }
+
+    /// Looks at the cell of this number, which somebody else gives out.
+    pub(crate) fn at(self, number: u32) -> Option<StageCell> {
+        let cell = self.0.get(usize::try_from(number).ok()?)?;
+        Some(StageCell { cell, number, is_lent: true })
+    }
+
     /// Takes a cell; `None` when there is none, and then a child's progress is not known.
     pub(crate) fn take(self) -> Option<StageCell> {
         self.0.iter().zip(0..).find_map(|(cell, number)| {
             cell.compare_exchange(FREE, Stage::Setup as u8, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-            Some(StageCell { cell, number })
+            Some(StageCell { cell, number, is_lent: false })
         })
     }
 
@@ -83,6 +99,9 @@ impl StageCell {
 
 impl Drop for StageCell {
     fn drop(&mut self) {
+        if self.is_lent {
+            return;
+        }
         self.cell.store(FREE, Ordering::Relaxed);
     }
 }

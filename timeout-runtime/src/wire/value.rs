@@ -5,6 +5,7 @@
 //! does so there, where the limit reaches it, and not in the caller.
 
 use std::{
+    borrow::Cow,
     os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
@@ -22,7 +23,14 @@ pub(crate) enum Packed<'a> {
     Encoded(Vec<u8>),
 }
 
-impl Packed<'_> {
+impl<'a> Packed<'a> {
+    pub(crate) fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Packed::Plain(bytes) => Cow::Borrowed(bytes),
+            Packed::Encoded(bytes) => Cow::Owned(bytes),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Packed::Plain(bytes) => bytes,
@@ -37,6 +45,26 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Packed<'_>, String> {
         Some(bytes) => Ok(Packed::Plain(bytes)),
         None => codec::encode(value).map(Packed::Encoded).map_err(|error| error.to_string()),
     }
+}
+
+/// The same for the items of a vector that is only borrowed.
+pub(crate) fn pack_items<T: Serialize>(items: &[T]) -> Result<Packed<'_>, String> {
+    match plain_items(items) {
+        Some(bytes) => Ok(Packed::Plain(bytes)),
+        None => codec::encode(items).map(Packed::Encoded).map_err(|error| error.to_string()),
+    }
+}
+
+/// Opens what one of these made, whole.
+pub(crate) fn unpack<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
+    let mut inbox = inbox::<T>();
+    while !bytes.is_empty() {
+        // A length in memory fits into 64 bits.
+        inbox.landing().make_room(bytes.len() as u64)?;
+        let taken = inbox.landing().copy_from(bytes);
+        bytes = &bytes[taken..];
+    }
+    inbox.open()
 }
 
 /// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise. Gives how long it took.
@@ -128,6 +156,14 @@ macro_rules! plain_numbers {
             })*
             $(if let Ok(number) = cast!(value, &$number) {
                 return Some(bytemuck::bytes_of(number));
+            })*
+            None
+        }
+
+        /// The same for items without their vector.
+        fn plain_items<T>(items: &[T]) -> Option<&[u8]> {
+            $(if let Ok(numbers) = cast!(items, &[$number]) {
+                return Some(bytemuck::cast_slice(numbers));
             })*
             None
         }

@@ -1,0 +1,288 @@
+//! What a call by the fork server costs, beside the bare fork and beside a round trip to a process that is used again and
+//! again: `cargo bench --bench forkserver`.
+//!
+//! Whatever is compared is interleaved call by call: read the ratios. Nothing here asserts a time.
+
+#![expect(unsafe_code, reason = "the bare fork to compare with, and memory of a known page size")]
+
+use std::{
+    hint::black_box,
+    io::{Read, Write, pipe},
+    os::unix::net::UnixStream,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    sys::wait::waitpid,
+    unistd::{ForkResult, fork},
+};
+use timeout_runtime::timeout;
+
+const MIB: usize = 1 << 20;
+
+#[timeout(30)]
+fn by_fork(number: u64) -> u64 {
+    black_box(number)
+}
+
+#[timeout(30, start = forkserver)]
+fn by_server(number: u64) -> u64 {
+    black_box(number)
+}
+
+#[timeout(30)]
+fn bytes_by_fork(size: usize) -> Vec<u8> {
+    vec![black_box(7); size]
+}
+
+#[timeout(30, start = forkserver)]
+fn bytes_by_server(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+fn main() {
+    let begin = Instant::now();
+    by_server(1).expect("a first call");
+    println!("first call, with the start of the server: {:.2} ms\n", begin.elapsed().as_secs_f64() * 1e3);
+    let mut echo = Echo::start();
+
+    println!(
+        "| a call with 8 bytes each way, 0.5 ms apart | median | p99 | ratio to the bare fork |\n|---|---|---|---|"
+    );
+    let bare = small(&mut echo);
+    for (mebibytes, threads) in [(10, 1), (10, 64), (1024, 1), (1024, 64), (4096, 1), (4096, 64)] {
+        sized(mebibytes, threads, &bare);
+    }
+    println!("\n| calls per second | bare fork | fork server | ratio |\n|---|---|---|---|");
+    [1, 2, 8].into_iter().for_each(sustained);
+    println!("\n| 1 MiB | median | p99 | ratio |\n|---|---|---|---|");
+    mebibyte();
+    println!("\n| work of another thread of a host of 1 GiB, alone = 1 | |\n|---|---|");
+    beside();
+}
+
+fn small(echo: &mut Echo) -> Times {
+    let [mut bare, mut round, mut forked, mut served] = [(); 4].map(|()| Times::default());
+    for number in 0..1500 {
+        bare.measure(bare_fork);
+        round.measure(|| echo.ask());
+        forked.measure(|| assert_eq!(by_fork(number).expect("a call"), number));
+        served.measure(|| assert_eq!(by_server(number).expect("a call"), number));
+    }
+    bare.row("bare fork, small host", &bare);
+    round.row("round trip to a process used again and again", &bare);
+    forked.row("`start = fork`, small host", &bare);
+    served.row("`start = forkserver`, small host", &bare);
+    bare
+}
+
+fn sized(mebibytes: usize, threads: usize, bare: &Times) {
+    let _touched = Touched::new(mebibytes * MIB);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    thread::park_timeout(Duration::from_millis(500));
+                }
+            });
+        }
+        let (mut forked, mut served) = (Times::default(), Times::default());
+        for number in 0..300 {
+            served.measure(|| assert_eq!(by_server(number).expect("a call"), number));
+            if number % 60 == 0 {
+                forked.measure(bare_fork);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let host = format!("{mebibytes} MiB and {threads} threads");
+        served.row(&format!("`start = forkserver`, host of {host}"), bare);
+        forked.row(&format!("bare fork, host of {host}"), bare);
+    });
+}
+
+fn sustained(callers: usize) {
+    let rate = |call: fn()| {
+        let (calls, start) = (AtomicU64::new(0), Barrier::new(callers));
+        let time = Duration::from_millis(1000);
+        thread::scope(|scope| {
+            for _ in 0..callers {
+                scope.spawn(|| {
+                    start.wait();
+                    let begin = Instant::now();
+                    while begin.elapsed() < time {
+                        call();
+                        calls.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        calls.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
+    };
+    let (mut bare, mut served) = (0.0, 0.0);
+    for _ in 0..3 {
+        bare += rate(bare_fork) / 3.0;
+        served += rate(|| assert_eq!(by_server(1).expect("a call"), 1)) / 3.0;
+    }
+    println!("| {callers} callers | {bare:.0} | {served:.0} | {:.2} |", served / bare);
+}
+
+fn mebibyte() {
+    let bytes = vec![3; MIB];
+    let (mut forked, mut served) = (Times::default(), Times::default());
+    for _ in 0..300 {
+        forked.measure(|| assert_eq!(bytes_by_fork(MIB).expect("a call").len(), MIB));
+        served.measure(|| assert_eq!(bytes_by_server(&bytes).expect("a call").len(), MIB));
+    }
+    forked.row("result, `start = fork`", &forked);
+    served.row("argument and result, `start = forkserver`", &forked);
+}
+
+/// How much a thread gets done that writes through its memory, while another one calls ten times a second.
+fn beside() {
+    let touched = Touched::new(1024 * MIB);
+    let work = |call: Option<fn()>| {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let (mut rounds, begin) = (0u64, Instant::now());
+                while !is_over.load(Ordering::Relaxed) {
+                    touched.write(rounds as usize);
+                    rounds += 1;
+                }
+                rounds as f64 / begin.elapsed().as_secs_f64()
+            });
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(1500) {
+                if let Some(call) = call {
+                    call();
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            worker.join().expect("the worker")
+        })
+    };
+    let (mut alone, mut served, mut forked) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        alone.push(work(None));
+        served.push(work(Some(|| assert_eq!(by_server(1).expect("a call"), 1))));
+        forked.push(work(Some(|| assert_eq!(by_fork(1).expect("a call"), 1))));
+    }
+    let median = |mut rates: Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let alone = median(alone);
+    println!("| while calls by the fork server run, ten a second | {:.3} |", median(served) / alone);
+    println!("| while calls by fork run, ten a second | {:.3} |", median(forked) / alone);
+}
+
+/// A process that answers whatever it is told.
+struct Echo(UnixStream);
+
+impl Echo {
+    fn start() -> Echo {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { .. } => Echo(ours),
+            ForkResult::Child => {
+                drop(ours);
+                let mut bytes = [0; 8];
+                while theirs.read_exact(&mut bytes).and_then(|()| theirs.write_all(&bytes)).is_ok() {}
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        self.0.write_all(&[7; 8]).expect("write");
+        self.0.read_exact(&mut [0; 8]).expect("read");
+    }
+}
+
+/// The least that a call through a fork can be.
+fn bare_fork() {
+    let (mut ours, mut theirs) = pipe().expect("pipe");
+    // SAFETY: the child does nothing but write and end.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let _ = theirs.write_all(&[7; 8]);
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            ours.read_exact(&mut [0; 8]).expect("read");
+            waitpid(child, None).expect("waitpid");
+        }
+    }
+}
+
+/// Memory in small pages, every one written to.
+struct Touched {
+    start: usize,
+    size: usize,
+}
+
+impl Touched {
+    fn new(size: usize) -> Touched {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "mmap");
+        // SAFETY: the range is the mapping.
+        unsafe { libc::madvise(start, size, libc::MADV_NOHUGEPAGE) };
+        let touched = Touched { start: start as usize, size };
+        (0..size / 4096).for_each(|page| touched.write(page));
+        touched
+    }
+
+    /// Writes to one page.
+    fn write(&self, page: usize) {
+        let place = (self.start + page * 4096 % self.size) as *mut u8;
+        // SAFETY: within the mapping, which nothing else uses.
+        unsafe { place.write_volatile(1) };
+    }
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new` and nothing else points into it.
+        unsafe { libc::munmap(self.start as *mut libc::c_void, self.size) };
+    }
+}
+
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn measure(&mut self, work: impl FnOnce()) {
+        let begin = Instant::now();
+        work();
+        self.0.push(begin.elapsed());
+        // What runs behind a call shall not count for the next.
+        thread::sleep(Duration::from_micros(500));
+    }
+
+    /// A quantile, in microseconds.
+    fn at(&self, quantile: f64) -> f64 {
+        let mut times = self.0.clone();
+        times.sort();
+        // The index is within the list.
+        times[((times.len() - 1) as f64 * quantile).round() as usize].as_secs_f64() * 1e6
+    }
+
+    fn row(&self, name: &str, bare: &Times) {
+        let ratio = self.at(0.5) / bare.at(0.5);
+        println!("| {name} | {:.0} | {:.0} | {ratio:.2} |", self.at(0.5), self.at(0.99));
+    }
+}

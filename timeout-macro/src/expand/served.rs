@@ -1,0 +1,201 @@
+//! The call of a function whose body runs in a worker of the fork server: the same call, inside a closure that captures
+//! nothing and gets every argument.
+//!
+//! The closure is entered in the caller, where its call goes the way of every call and the body does not run, and in the
+//! worker, with arguments made from what has travelled, where it does. `self` cannot be an argument of a closure, so it
+//! gets another name in there.
+
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{FnArg, PatType, Receiver, ReceiverKind, Type, parse_quote};
+
+use super::{Expansion, local};
+use crate::function::{mutable_reference, named_by, peel};
+
+/// The option's word.
+pub(crate) const FORKSERVER: &str = "forkserver";
+
+impl Expansion<'_> {
+    /// Whether the body runs in a worker of the fork server.
+    pub(super) fn is_served(&self) -> bool {
+        self.args.option("start").and_then(|start| start.value.word()).is_some_and(|word| word == FORKSERVER)
+    }
+
+    /// ```text
+    /// Input:  fn find(&self, word: &str, (from, mut to): (u32, u32)) -> u32 { body }
+    /// Output: ::timeout_runtime::__private::serve(
+    ///             __call,
+    ///             (Ref::of(self), (Ref::of(word), (Val::of(__arg2), ()))),
+    ///             |__call, (Ref(__self), (Ref(word), (Val((from, mut to)), ())))| {
+    ///                 __call.run::<u32, _>(move || -> u32 { body })
+    ///             },
+    ///         )
+    /// ```
+    pub(super) fn serve(&self, run: &TokenStream) -> TokenStream {
+        let Self { runtime, call, function, .. } = self;
+        let inputs = || function.sig.inputs.iter().enumerate();
+        let wrapped = inputs().map(|(index, input)| self.wrap(index, input)).rev();
+        let wrapped = wrapped.fold(quote!(()), |rest, first| quote!((#first, #rest)));
+        let patterns = inputs().map(|(_, input)| self.unwrap(input)).rev();
+        let patterns = patterns.fold(quote!(()), |rest, first| quote!((#first, #rest)));
+        let run = without_self(run.clone());
+        quote!(#runtime::__private::serve(#call, #wrapped, |#call, #patterns| { #run }))
+    }
+
+    /// An argument on its way in. It stands where its name is: there rustc marks a type that cannot travel.
+    fn wrap(&self, index: usize, input: &FnArg) -> TokenStream {
+        let (kind, name) = (self.kind(input), name_of(index, input));
+        let place = Span::mixed_site().located_at(match input {
+            FnArg::Receiver(receiver) => receiver.self_token.span,
+            FnArg::Typed(arg) => arg.pat.span(),
+        });
+        let path = self.runtime.clone().into_iter().map(|mut token| {
+            token.set_span(token.span().located_at(place));
+            token
+        });
+        let path: TokenStream = path.collect();
+        quote_spanned!(place=> #path::__private::#kind::of(#name))
+    }
+
+    /// The same on its way out, under the user's pattern.
+    fn unwrap(&self, input: &FnArg) -> TokenStream {
+        let Self { runtime, .. } = self;
+        let kind = self.kind(input);
+        let pattern = match input {
+            FnArg::Receiver(Receiver { mutability, .. }) => {
+                let mutability = mutability.as_ref().filter(|_| kind == "Val");
+                let own = own_name();
+                quote!(#mutability #own)
+            }
+            // What is borrowed to be changed gets its `mut` where it is lent.
+            FnArg::Typed(PatType { pat, .. }) if kind == "Mut" && !self.function.never_returns() => {
+                named_by(pat).map_or_else(|| quote!(#pat), |named| named.ident.to_token_stream())
+            }
+            FnArg::Typed(PatType { pat, .. }) => quote!(#pat),
+        };
+        quote!(#runtime::__private::#kind(#pattern))
+    }
+
+    fn kind(&self, input: &FnArg) -> Ident {
+        let by_type = |ty: &Type| match peel(ty) {
+            Type::Reference(_) if mutable_reference(ty).is_some() => "Mut",
+            Type::Reference(_) => "Ref",
+            _ => "Val",
+        };
+        local(match input {
+            FnArg::Typed(arg) => by_type(&arg.ty),
+            FnArg::Receiver(receiver) => match &receiver.kind {
+                ReceiverKind::Reference(_, _, Some(_)) => "Mut",
+                ReceiverKind::Reference(..) => "Ref",
+                ReceiverKind::Typed(_, ty) => by_type(ty),
+                _ => "Val",
+            },
+        })
+    }
+}
+
+/// Gives every argument a plain name: patterns, and what is `mut`, belong to the closure.
+pub(super) fn name_plainly(index: usize, input: &mut FnArg) {
+    let name = name_of(index, input);
+    match input {
+        FnArg::Receiver(receiver) => receiver.mutability = None,
+        FnArg::Typed(arg) => *arg.pat = parse_quote!(#name),
+    }
+}
+
+fn name_of(index: usize, input: &FnArg) -> TokenStream {
+    match input {
+        FnArg::Receiver(receiver) => receiver.self_token.to_token_stream(),
+        FnArg::Typed(arg) => match named_by(&arg.pat) {
+            Some(named) => named.ident.to_token_stream(),
+            None => local(&format!("__arg{index}")).to_token_stream(),
+        },
+    }
+}
+
+/// What `self` is called inside the closure. Strings such as `"{self}"` name it, too, so it must be visible from them.
+fn own_name() -> Ident {
+    Ident::new(OWN_NAME, Span::call_site())
+}
+
+const OWN_NAME: &str = "__timeout_self";
+
+/// Replaces `self`, but for the `self` of a path, of an import, and of a nested item.
+fn without_self(tokens: TokenStream) -> TokenStream {
+    let mut output = TokenStream::new();
+    let mut tokens = tokens.into_iter().peekable();
+    // Whether the next braces belong to an item with a `self` of its own.
+    let mut item_begins = false;
+    let mut after_path = false;
+    while let Some(token) = tokens.next() {
+        let next_is_path = matches!(tokens.peek(), Some(TokenTree::Punct(punct)) if punct.as_char() == ':')
+            && matches!(&token, TokenTree::Ident(ident) if ident == "self");
+        let is_colon = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ':');
+        let token = match token {
+            TokenTree::Ident(ident) if ident == "self" && !next_is_path => {
+                TokenTree::Ident(Ident::new(OWN_NAME, Span::call_site().located_at(ident.span())))
+            }
+            TokenTree::Ident(ident) => {
+                item_begins |= ident == "impl" || ident == "trait";
+                TokenTree::Ident(ident)
+            }
+            TokenTree::Group(group) => {
+                let is_items = item_begins && group.delimiter() == Delimiter::Brace;
+                let is_import = after_path && group.delimiter() == Delimiter::Brace;
+                item_begins &= !is_items;
+                if is_items || is_import {
+                    TokenTree::Group(group)
+                } else {
+                    let mut inner = Group::new(group.delimiter(), without_self(group.stream()));
+                    inner.set_span(group.span());
+                    TokenTree::Group(inner)
+                }
+            }
+            TokenTree::Literal(literal) => TokenTree::Literal(without_self_in_text(literal)),
+            TokenTree::Punct(punct) => {
+                item_begins &= punct.as_char() != ';';
+                TokenTree::Punct(punct)
+            }
+        };
+        after_path = is_colon;
+        output.extend([token]);
+    }
+    output
+}
+
+/// Replaces the `{self}` of a format string.
+fn without_self_in_text(literal: proc_macro2::Literal) -> proc_macro2::Literal {
+    let text = literal.to_string();
+    let names_self = text.starts_with('"') && (text.contains("{self}") || text.contains("{self:"));
+    if !names_self {
+        return literal;
+    }
+    let text = text.replace("{self}", &format!("{{{OWN_NAME}}}")).replace("{self:", &format!("{{{OWN_NAME}:"));
+    match text.parse::<proc_macro2::Literal>() {
+        Ok(mut renamed) => {
+            renamed.set_span(Span::call_site().located_at(literal.span()));
+            renamed
+        }
+        Err(_) => literal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_self;
+
+    fn renamed(source: &str) -> String {
+        without_self(source.parse().expect("tokens")).to_string().replace(super::OWN_NAME, "it").replace(' ', "")
+    }
+
+    #[test]
+    fn only_the_value_gets_another_name() {
+        assert_eq!(renamed("self.a + f(self)"), "it.a+f(it)");
+        assert_eq!(renamed("self::f(self)"), "self::f(it)");
+        assert_eq!(renamed("use a::{self, b};"), "usea::{self,b};");
+        assert_eq!(renamed("impl A for B { fn f(self) {} } self"), "implAforB{fnf(self){}}it");
+        assert_eq!(renamed("Self::g(match self { a => a })"), "Self::g(matchit{a=>a})");
+        assert_eq!(renamed(r#"format!("{self} {self:?} self")"#), r#"format!("{it}{it:?}self")"#);
+    }
+}

@@ -1,0 +1,350 @@
+//! The fork server: a process of this program that forks workers, and does nothing else.
+//!
+//! It is caught before `main`, has one thread, and runs no code of the program but its preloads. It never sees what a call
+//! is: it hands the ends of a worker's pipe and socket to the host, and tells how the worker ended. A worker that is in
+//! the host's hands has no way to talk to the server, and the server has no way to hear what a worker says.
+//!
+//! It ends with its host, and takes its workers along: whether the host closes its socket, runs another program or is
+//! killed. Where the server itself is killed, its workers notice (see [`lifeline`](crate::sys::lifeline)).
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, chdir, getpid},
+};
+
+use crate::{
+    child::{panic, spare},
+    sys::{
+        fd, fdpass, image, lifeline,
+        pidfd::{self, Whom},
+        pipe, process, sched, signal,
+    },
+    wire::{
+        stage::{Stage, Stages},
+        zygote::{Answer, LONGEST, Request, obituary},
+    },
+};
+
+image::before_main!(serve_if_asked);
+
+/// The least and the most spares that are kept ready. More than a few only take cores from those who work.
+const SPARES: std::ops::RangeInclusive<u32> = 2..=8;
+
+/// After so long without a caller that had to wait, one spare less will do.
+const CALM: Duration = Duration::from_secs(1);
+
+/// No more workers than that wait in the socket, whatever callers ask for.
+const MOST_WAITING: u32 = 64;
+
+/// Serves if the host that `argument` names has started this process for it; otherwise the program runs as usual.
+///
+/// The name alone makes no server: the standard input has to be a socket that the host itself has made, and the program
+/// must not have more rights than whoever started it.
+fn serve_if_asked(argument: &str) {
+    let Ok(host) = argument.parse().map(Pid::from_raw) else { return };
+    if process::has_foreign_rights() {
+        return;
+    }
+    if !fdpass::is_made_by(std::io::stdin().as_fd(), host) {
+        return;
+    }
+    let given = [0, 3, 4, 5].map(fd::inherited);
+    let [Ok(control), Ok(host_pidfd), Ok(stages), Ok(life)] = given else { process::exit_now(1) };
+    let pages = Stages::in_file(stages.as_fd());
+    drop(stages);
+    // Whatever happens in here, `main` never runs.
+    let _ = catch_unwind(AssertUnwindSafe(|| serve(control, host_pidfd, life, pages)));
+    process::exit_now(1)
+}
+
+fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
+    // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
+    let _ = process::new_session();
+    lifeline::tie(life.as_fd(), getpid());
+    let _ = chdir("/");
+    // Ignored, it would take the statuses of the workers along.
+    signal::set_default(libc::SIGCHLD);
+    signal::set_mask(&SigSet::empty());
+    let control = move_from_stdin(control);
+    let mut server = Server {
+        pid: getpid(),
+        stages,
+        control,
+        host_pidfd,
+        life,
+        workers: Vec::new(),
+        waiting: 0,
+        target: *SPARES.start(),
+        hurried: Instant::now(),
+    };
+    // What is asked of us can wait for whoever asks: a caller that takes a worker, or is done with one, has to go on.
+    sched::be_patient(true);
+    if let Err(why) = server.begin() {
+        server.answer(&Answer::Failed { why }, &[]);
+        return;
+    }
+    server.run();
+    server.end();
+}
+
+/// Number 0 is a standard stream's, and must not be ours when workers get theirs.
+fn move_from_stdin(control: OwnedFd) -> OwnedFd {
+    let Ok(moved) = control.try_clone() else { return control };
+    if let Ok(nothing) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+        for number in 0..3 {
+            let _ = fd::put_at(Some(&nothing), number);
+        }
+    }
+    // What has its number now is not ours to close.
+    std::mem::forget(control);
+    moved
+}
+
+struct Server {
+    pid: Pid,
+    control: OwnedFd,
+    host_pidfd: OwnedFd,
+    /// Kept, not used: the kernel kills us when its other end is closed.
+    life: OwnedFd,
+    stages: Stages,
+    workers: Vec<Worker>,
+    /// Workers in the socket that no caller has taken, as far as is known.
+    waiting: u32,
+    /// How many of them there should be.
+    target: u32,
+    /// When a caller last had to wait.
+    hurried: Instant,
+}
+
+/// A worker, from its fork until it is reaped and nobody asks for it any more.
+struct Worker {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Ours of the two ends at its side: its host hears its end here, and we hear that the host has let go.
+    line: OwnedFd,
+    slot: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It lives, and its host holds the other end.
+    Held,
+    /// It is dead, and its corpse keeps its number for the host, which may still signal its group.
+    Dead,
+    /// The host has let go of it; it has been killed and is reaped as soon as that has taken effect.
+    Dropped,
+}
+
+/// What is worth a look.
+struct Ready {
+    control: bool,
+    host_is_gone: bool,
+    /// For each worker: whether it is dead, and whether its host has let go of it.
+    workers: Vec<(bool, bool)>,
+}
+
+impl Server {
+    /// Hears the first message and runs what it names; says what went wrong with it otherwise.
+    fn begin(&mut self) -> Result<(), String> {
+        let mut bytes = [0; LONGEST];
+        // The host may be gone before it has said a word.
+        self.wait().ok_or("it could not wait for its host")?;
+        let read = fdpass::receive(self.control.as_fd(), &mut bytes, false).map_err(|errno| errno.to_string())?;
+        let Some(Request::Begin { preloads }) = Request::parse(&bytes[..read.0]) else {
+            return Err("the fork server did not understand its host".into());
+        };
+        for number in preloads {
+            let preload = image::thunk_at(number).ok_or("the fork server does not know a preload")?;
+            catch_unwind(AssertUnwindSafe(|| preload(Vec::new())))
+                .map_err(|payload| format!("a preload panicked: {}", panic::text(&*payload)))?;
+        }
+        // A preload may have set some; every worker starts without, and this once is cheaper than in each.
+        let mask = signal::block_all();
+        signal::reset_handlers();
+        signal::set_mask(&mask);
+        match process::thread_count() {
+            1 => Ok(()),
+            more => Err(format!("a preload has left {} threads in the fork server, which may have none", more - 1)),
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            while self.waiting < self.target {
+                if !self.hatch() {
+                    break;
+                }
+            }
+            let Some(ready) = self.wait() else { return };
+            if ready.host_is_gone || (ready.control && !self.hear()) {
+                return;
+            }
+            for (index, (is_dead, is_dropped)) in ready.workers.into_iter().enumerate() {
+                self.look_after(index, is_dead, is_dropped);
+            }
+            self.workers.retain(|worker| !worker.is_reaped());
+        }
+    }
+
+    /// Sleeps until something happens; `None` if even that is not possible.
+    fn wait(&self) -> Option<Ready> {
+        let mut polled = Vec::with_capacity(2 + 2 * self.workers.len());
+        polled.push(PollFd::new(self.control.as_fd(), PollFlags::POLLIN));
+        polled.push(PollFd::new(self.host_pidfd.as_fd(), PollFlags::POLLIN));
+        for worker in &self.workers {
+            // A corpse that is kept would wake us for ever.
+            let life = if worker.phase == Phase::Dead { PollFlags::empty() } else { PollFlags::POLLIN };
+            let hold = if worker.phase == Phase::Dropped { worker.pidfd.as_fd() } else { worker.line.as_fd() };
+            polled.push(PollFd::new(worker.pidfd.as_fd(), life));
+            polled.push(PollFd::new(hold, PollFlags::empty()));
+        }
+        loop {
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+        let is = |polled: &PollFd<'_>| polled.any().unwrap_or(true);
+        let workers = polled[2..].chunks(2).map(|pair| (is(&pair[0]), is(&pair[1]))).collect();
+        Some(Ready { control: is(&polled[0]), host_is_gone: is(&polled[1]), workers })
+    }
+
+    /// Hears all that the host has said; `false` if the host has hung up, or talks nonsense.
+    fn hear(&mut self) -> bool {
+        let mut bytes = [0; LONGEST];
+        loop {
+            match fdpass::receive(self.control.as_fd(), &mut bytes, false) {
+                Err(Errno::EAGAIN) => return true,
+                Ok((length @ 1.., _)) => match Request::parse(&bytes[..length]) {
+                    Some(Request::Taken { count, one_waits }) => self.taken(count, one_waits),
+                    _ => return false,
+                },
+                _ => return false,
+            }
+        }
+    }
+
+    /// Learns that callers have taken workers. Who has to wait for one gets it, and there will be more from now on.
+    fn taken(&mut self, count: u32, one_waits: bool) {
+        self.waiting = self.waiting.saturating_sub(count);
+        let now = Instant::now();
+        if one_waits {
+            self.target = (self.target + 1).min(*SPARES.end());
+            self.hurried = now;
+            if self.waiting < MOST_WAITING && !self.hatch() {
+                let errno = Errno::last_raw();
+                self.answer(&Answer::Refused { errno }, &[]);
+            }
+        } else if now.duration_since(self.hurried) > CALM {
+            self.target = (self.target - 1).max(*SPARES.start());
+            self.hurried = now;
+        }
+    }
+
+    /// Forks one worker and hands it to the host; `false` if that was not possible now.
+    fn hatch(&mut self) -> bool {
+        match self.fork_one() {
+            Ok(()) => true,
+            Err(errno) => {
+                errno.set();
+                false
+            }
+        }
+    }
+
+    fn fork_one(&mut self) -> nix::Result<()> {
+        let (read, write) = pipe::pipe()?;
+        let (host_end, line) = fdpass::stream()?;
+        let kept = line.try_clone().map_err(|_| Errno::EMFILE)?;
+        let slot = self.free_slot();
+        let stage = self.stages.at(slot).inspect(|stage| stage.set(Stage::Setup));
+        let mask = signal::block_all();
+        let mut theirs = Some((write, line, stage));
+        let forked = process::fork(|| {
+            let Some((pipe, line, stage)) = theirs.take() else { process::exit_now(0) };
+            self.fds().chain([&read, &host_end, &kept].map(fd::number)).for_each(process::close);
+            spare::run(spare::Spare { server: self.pid, pipe, line, stage })
+        });
+        signal::set_mask(&mask);
+        drop(theirs);
+        let pid = forked?;
+        let pidfd = pidfd::open(pid)?;
+        let fds = [&pidfd, &read, &host_end].map(fd::number);
+        let is_sent = self.answer(&Answer::Worker { pid, slot, code: image::code_start() }, &fds);
+        let phase = if is_sent { Phase::Held } else { Phase::Dropped };
+        let worker = Worker { pid, pidfd, line: kept, slot, phase };
+        if is_sent {
+            self.waiting += 1;
+        } else {
+            worker.kill();
+        }
+        self.workers.push(worker);
+        if is_sent { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    /// The descriptors that a worker must not keep.
+    fn fds(&self) -> impl Iterator<Item = i32> {
+        let own = [&self.control, &self.host_pidfd, &self.life].map(fd::number);
+        let workers = self.workers.iter().flat_map(|worker| [&worker.pidfd, &worker.line].map(fd::number));
+        own.into_iter().chain(workers)
+    }
+
+    fn free_slot(&self) -> u32 {
+        (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or(u32::MAX)
+    }
+
+    fn answer(&self, answer: &Answer, fds: &[i32]) -> bool {
+        fdpass::send(self.control.as_fd(), &answer.to_bytes(), fds).is_ok()
+    }
+
+    fn look_after(&mut self, index: usize, is_dead: bool, is_dropped: bool) {
+        let Some(worker) = self.workers.get_mut(index) else { return };
+        if worker.phase == Phase::Held && is_dead {
+            worker.report();
+            worker.phase = Phase::Dead;
+        }
+        if worker.phase != Phase::Dropped && is_dropped {
+            worker.kill();
+            worker.phase = Phase::Dropped;
+        }
+    }
+
+    fn end(&mut self) {
+        self.workers.iter().for_each(Worker::kill);
+    }
+}
+
+impl Worker {
+    /// Kills it with its group. It has not been reaped, so that both numbers are its own.
+    fn kill(&self) {
+        let _ = pidfd::signal(self.pidfd.as_fd(), Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
+    }
+
+    /// Tells the host how it ended.
+    fn report(&self) {
+        if let Ok(Some((status, usage))) = pidfd::look_at(Whom::Descriptor(self.pidfd.as_fd())) {
+            let _ = fdpass::send(self.line.as_fd(), &obituary(status, usage), &[]);
+        }
+    }
+
+    /// Reaps it if nobody needs its number any more; tells whether it is gone.
+    fn is_reaped(&self) -> bool {
+        self.phase == Phase::Dropped && !matches!(pidfd::reap(Whom::Descriptor(self.pidfd.as_fd())), Ok(None))
+    }
+}
