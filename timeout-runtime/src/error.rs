@@ -5,7 +5,7 @@
 use std::{error::Error, fmt, io, panic::Location, time::Duration};
 
 use crate::{
-    report::{Activity, Backtrace, Doing, Futex, Place, Rounded, Usage},
+    report::{Activity, Backtrace, Doing, Frame, Futex, Place, Rounded, Usage},
     resources::{Bounds, Resource},
     wire::stage::Stage,
 };
@@ -219,12 +219,44 @@ impl TimedOut {
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { reason, function, limit, stage, .. } = &*self.0;
+        self.0.write(f, Names::LookedUp)
+    }
+}
+
+/// The text of a failure without the places that would have to be looked up, which takes its time.
+#[cfg(feature = "tracing")]
+pub(crate) struct WithoutPlaces<'a>(pub(crate) &'a TimedOut);
+
+#[cfg(feature = "tracing")]
+impl fmt::Display for WithoutPlaces<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TimedOut(facts) = self.0;
+        facts.write(f, Names::LeftOut)
+    }
+}
+
+/// Whether a text names the functions that were under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    LookedUp,
+    #[cfg(feature = "tracing")]
+    LeftOut,
+}
+
+impl Names {
+    fn place(self, backtrace: &Backtrace) -> Option<&Frame> {
+        if self == Names::LookedUp { backtrace.place() } else { None }
+    }
+}
+
+impl Facts {
+    fn write(&self, f: &mut fmt::Formatter<'_>, names: Names) -> fmt::Result {
+        let Facts { reason, function, limit, stage, .. } = self;
         write!(f, "`{function}` ")?;
         match reason {
             Reason::Late { stuck_at } => {
                 write!(f, "did not return within {}", Seconds(*limit))?;
-                self.0.write_late(f, stuck_at)
+                self.write_late(f, stuck_at, names)
             }
             Reason::Panicked { message, location, thread, backtrace } => {
                 f.write_str("panicked")?;
@@ -243,13 +275,13 @@ impl fmt::Display for TimedOut {
                     (_, Some(address)) => write!(f, "crashed: {name} at address {address:#x}"),
                     _ => write!(f, "crashed: {name}"),
                 }?;
-                match backtrace.place() {
-                    Some(place) => write!(f, " in {place}"),
-                    None => Ok(()),
-                }
+                names.place(backtrace).map_or(Ok(()), |place| write!(f, " in {place}"))
             }
             Reason::Exited { code } => write!(f, "ended its process with code {code} instead of returning"),
-            Reason::OutOf(resource) => self.0.write_out_of(f, *resource),
+            Reason::OutOf(resource) => {
+                self.write_out_of(f, *resource)?;
+                names.place(&self.backtrace).map_or(Ok(()), |place| write!(f, "; it was in {place}"))
+            }
             Reason::Cancelled => f.write_str("was cancelled"),
             Reason::NotStarted(error) => write!(f, "was not started: {error}"),
             Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
@@ -261,12 +293,10 @@ impl fmt::Display for TimedOut {
             _ => Ok(()),
         }
     }
-}
 
-impl Facts {
-    /// What ran out, where, and how much of it there was.
+    /// What ran out, and how much of it there was.
     fn write_out_of(&self, f: &mut fmt::Formatter<'_>, resource: Resource) -> fmt::Result {
-        let Facts { usage, bounds, backtrace, .. } = self;
+        let Facts { usage, bounds, .. } = self;
         match (resource, bounds.cpu) {
             (Resource::Cpu, Some(cpu)) => write!(f, "used up its {} of CPU time", Seconds(cpu)),
             (Resource::Cpu, None) => f.write_str("used up its CPU time"),
@@ -280,15 +310,11 @@ impl Facts {
             }
             (Resource::Memory, None, Some(usage)) => write!(f, " (its peak was {})", Bytes(usage.peak_memory())),
             _ => Ok(()),
-        }?;
-        match backtrace.place() {
-            Some(place) => write!(f, "; it was in {place}"),
-            None => Ok(()),
         }
     }
 
     /// What is known of a late child: how far it was, where, what it did, and where that may come from.
-    fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace) -> fmt::Result {
+    fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace, names: Names) -> fmt::Result {
         f.write_str(match self.stage {
             Some(Stage::Encoding) => ": its value was being encoded by its `Serialize`",
             Some(Stage::Decoding) => ": its value was being decoded by its `Deserialize`",
@@ -297,13 +323,13 @@ impl Facts {
             _ if stuck_at.is_empty() && self.doing.activity.is_none() => return Ok(()),
             _ => ": it was",
         })?;
-        let place = stuck_at.place();
+        let place = names.place(stuck_at);
         if let Some(place) = place {
             write!(f, " in {place}")?;
         }
         let Some(activity) = self.doing.activity else { return Ok(()) };
         f.write_str(if place.is_some() { " (" } else { " " })?;
-        let futex = if activity == Activity::Futex { stuck_at.futex() } else { None };
+        let futex = if (activity, names) == (Activity::Futex, Names::LookedUp) { stuck_at.futex() } else { None };
         match (activity, futex, self.doing.cpu) {
             (_, Some(Futex::Lock), _) => f.write_str("waiting for a lock")?,
             (_, Some(Futex::Thread), _) => f.write_str("waiting for another thread")?,

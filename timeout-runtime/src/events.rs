@@ -20,7 +20,7 @@ mod on {
     use nix::unistd::Pid;
     use tracing::{Span, debug_span, field::Empty, info, warn};
 
-    use crate::{Reason, Resource, TimedOut, child::outbox};
+    use crate::{Reason, Resource, TimedOut, child::outbox, error::WithoutPlaces};
 
     /// What is told of one call.
     pub(crate) struct Trail {
@@ -65,10 +65,10 @@ mod on {
         match error.reason() {
             // The program itself has asked for it.
             Reason::Cancelled => {
-                info!(target: "timeout_runtime", function, limit, elapsed, reason, pid, "{error}");
+                info!(target: "timeout_runtime", function, limit, elapsed, reason, pid, "{}", WithoutPlaces(error));
             }
             // Whether it is an error of the program, its caller decides.
-            _ => warn!(target: "timeout_runtime", function, limit, elapsed, reason, pid, "{error}"),
+            _ => warn!(target: "timeout_runtime", function, limit, elapsed, reason, pid, "{}", WithoutPlaces(error)),
         }
     }
 

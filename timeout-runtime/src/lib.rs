@@ -71,7 +71,8 @@
 //! `timeout_runtime`:
 //!
 //! * a span `timed_call` per call, at the level `DEBUG`, as calls that return are of interest only to who looks for them;
-//! * an event per failure, with the line of the [`TimedOut`] as its message: at the level `WARN`, as whether it is an error
+//! * an event per failure, with the line of the [`TimedOut`] as its message, but for the place, which takes a while to look
+//!   up: at the level `WARN`, as whether it is an error
 //!   is the caller's to say, and at `INFO` where a [`Cancel`] asked for it.
 //!
 //! Both have the fields `function`, `limit` and `elapsed` in seconds, `reason` in one word (`late`, `panicked`, …), and

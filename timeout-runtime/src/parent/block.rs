@@ -237,7 +237,7 @@ impl Vigil {
     fn step(&mut self, left: Duration) -> Duration {
         const LAST_STEP: Duration = Duration::from_millis(5);
         if left > LAST_STEP {
-            return left.mul_f64(0.996);
+            return left.mul_f64(0.996).min(left.saturating_sub(LAST_STEP / 2));
         }
         if self.slice.is_none() && self.begin.elapsed() >= LAST_STEP {
             self.slice = ShortSlice::take();

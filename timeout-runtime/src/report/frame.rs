@@ -211,11 +211,17 @@ fn is_users(symbol: &Symbol, module: Option<&Module>) -> bool {
         "[vdso]",
     ];
     const FOLDERS: [&str; 3] = ["/rustc/", "/rustlib/", "/registry/src/"];
-    const CRATES: [&str; 9] = [
+    const CRATES: [&str; 14] = [
         "std::",
         "core::",
         "alloc::",
         "timeout_runtime::",
+        // With these std prints a backtrace of its own, which may be what runs out of memory.
+        "addr2line::",
+        "gimli::",
+        "miniz_oxide::",
+        "object::",
+        "rustc_demangle::",
         "compiler_builtins::",
         "__rust",
         "rust_",

@@ -321,7 +321,8 @@ fn frames_that_arrive_together_are_given_one_by_one() {
 
 #[test]
 fn one_and_a_half_frames_are_one_message_and_a_cut() {
-    let [first, second] = [frame(Kind::Crashed, PLAIN, &[0; 16]), frame(Kind::Value, PLAIN, b"12345678")];
+    let crash = CrashPayload::new(&Crash::default(), &Frames::NONE);
+    let [first, second] = [frame(Kind::Crashed, PLAIN, crash.as_slice()), frame(Kind::Value, PLAIN, b"12345678")];
     for cut in 1..second.len() {
         let (messages, last, _, within) = read_all(&[&first[..], &second[..cut]].concat());
         assert_eq!((messages.len(), last, within), (1, Progress::Closed, true), "cut at {cut}");
