@@ -1,5 +1,5 @@
 //! What a call by the fork server costs, beside the bare fork and beside a round trip to a process that is used again and
-//! again: `cargo bench --bench forkserver`.
+//! again: `cargo bench -p timeout-suite --bench forkserver`.
 //!
 //! Whatever is compared is interleaved call by call: read the ratios. Nothing here asserts a time.
 

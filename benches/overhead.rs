@@ -1,4 +1,4 @@
-//! What a timed call costs beside a bare fork, all in one run: `cargo bench`.
+//! What a timed call costs beside a bare fork, all in one run: `cargo bench -p timeout-suite`.
 //!
 //! The bare loop is `pipe2`, `fork`, an 8-byte write, `poll`, `read` and `waitpid`, and nothing else. Whatever is compared
 //! is interleaved call by call, so that a noisy machine disturbs both alike: read the ratios. Nothing here asserts a time.
