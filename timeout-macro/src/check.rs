@@ -11,11 +11,11 @@ use syn::{
 };
 
 use crate::args::{Args, OPTIONS, Support, Takes, Value, spec};
-use crate::duration;
+use crate::duration::TIME;
 use crate::errors::Errors;
 use crate::expand::FORKSERVER;
 use crate::function::{Function, mutable_reference, named_by, peel};
-use crate::memory;
+use crate::memory::SIZE;
 
 /// What people write before they know that the limit has no name.
 const NAMES_FOR_THE_LIMIT: [&str; 6] = ["limit", "timeout", "duration", "seconds", "secs", "time"];
@@ -139,16 +139,16 @@ fn check_times(args: &Args, errors: &mut Errors) {
     let limit = args.limit.iter().map(|limit| ("limit", limit));
     let times = limit.chain(named("grace", "grace")).chain(named("cpu", "CPU time"));
     for (name, time) in times {
-        if let Err(fault) = duration::read(time) {
-            errors.at(fault.token, fault.kind.message(name));
+        if let Err(fault) = TIME.read(time) {
+            errors.at(fault.token, TIME.message(&fault.kind, name));
         }
     }
 }
 
 fn check_memory(args: &Args, errors: &mut Errors) {
     for option in args.options.iter().filter(|option| option.name == "memory") {
-        if let Some(Err(fault)) = option.value.expr().map(memory::read) {
-            errors.at(fault.token, fault.kind.message());
+        if let Some(Err(fault)) = option.value.expr().map(|memory| SIZE.read(memory)) {
+            errors.at(fault.token, SIZE.message(&fault.kind, "memory"));
         }
     }
 }

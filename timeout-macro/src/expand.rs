@@ -12,10 +12,11 @@ use syn::{Expr, FnArg, Meta, Pat, parse_quote};
 
 use crate::args::Args;
 use crate::check;
-use crate::duration::{self, NANOS_PER_SECOND, Reading};
+use crate::duration::{NANOS_PER_SECOND, TIME};
 use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
-use crate::memory;
+use crate::memory::SIZE;
+use crate::quantity::Reading;
 pub(crate) use served::FORKSERVER;
 
 /// Expands `#[timeout(attribute)] item`.
@@ -267,8 +268,8 @@ fn runtime(args: &Args) -> TokenStream {
 
 /// A literal becomes a `Duration` here and now; anything else is the runtime's to convert.
 fn time(expr: &Expr) -> TokenStream {
-    match duration::read(expr) {
-        Ok(Reading::Nanos(nanos)) => {
+    match TIME.read(expr) {
+        Ok(Reading::Amount(nanos)) => {
             // Both fit: `check_times` has refused what is longer than 300 years.
             let seconds = Literal::u64_unsuffixed(u64::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u64::MAX));
             let nanos = Literal::u32_unsuffixed(u32::try_from(nanos % NANOS_PER_SECOND).unwrap_or_default());
@@ -280,9 +281,12 @@ fn time(expr: &Expr) -> TokenStream {
 
 /// A literal becomes a number of bytes here and now.
 fn bytes(expr: &Expr) -> TokenStream {
-    match memory::read(expr) {
-        Ok(memory::Reading::Bytes(bytes)) => Literal::u64_suffixed(bytes).to_token_stream(),
-        Ok(memory::Reading::Expression) | Err(_) => quote!(#expr),
+    match SIZE.read(expr) {
+        Ok(Reading::Amount(bytes)) => {
+            // It fits: `check_memory` has refused what is more than 128 TiB.
+            Literal::u64_suffixed(u64::try_from(bytes).unwrap_or(u64::MAX)).to_token_stream()
+        }
+        Ok(Reading::Expression) | Err(_) => quote!(#expr),
     }
 }
 

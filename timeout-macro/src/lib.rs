@@ -14,6 +14,7 @@ mod errors;
 mod expand;
 mod function;
 mod memory;
+mod quantity;
 
 use proc_macro::TokenStream;
 
