@@ -52,8 +52,8 @@ fn sum_of_parts(text: &str) -> Result<u128, FaultKind> {
     let mut total: u128 = 0;
     while !rest.is_empty() {
         let part = first_part(rest)?;
-        // No overflow: one part is at most `TooMuch`, and a source text has far fewer than 2^64 parts.
-        total += TIME.amount(&part)?;
+        // Thousands of the largest parts would overflow; too much is too much.
+        total = total.saturating_add(TIME.amount(&part)?);
         rest = part.rest;
     }
     Ok(total)
@@ -164,6 +164,7 @@ mod tests {
     #[test]
     fn the_far_ends_of_the_arithmetic_do_not_overflow() {
         assert_eq!(nanos("999999999999999999999d"), Err(FaultKind::TooMuch));
+        assert_eq!(nanos(&format!("\"{}\"", "999999999999999999999d".repeat(5000))), Err(FaultKind::TooMuch));
         assert_eq!(nanos("999999999999999999999999e-24"), Ok(1_000_000_000));
         assert_eq!(nanos("0.00000000000002d"), Ok(2));
         assert_eq!(nanos("0.0000000000000199999999999999999999999999999999999d"), Ok(2));
