@@ -884,3 +884,12 @@ fn full_hosts_with_descendants() -> Vec<Row> {
 fn a_late_tree_is_killed_without_a_free_descriptor() {
     assert_all(&full_hosts_with_descendants());
 }
+
+#[test]
+fn a_value_that_is_there_at_the_deadline_is_seen_whatever_poll_has_told() {
+    // As when the host is stopped between the two: poll has seen nothing, and then the clock says that time is over.
+    let interrupted = script(Op::Poll, Errno::EINTR, u32::MAX);
+    let value = Call::new(Duration::from_secs(1)).run(|| 42);
+    drop(interrupted);
+    assert_eq!(value.unwrap(), 42);
+}
