@@ -158,6 +158,12 @@ impl Vigil {
             let has_descendants = matches!(event, Some(Event::Message(_, Remarks { has_descendants: true, .. })));
             let more_to_read = matches!(event, Some(Event::Message(..) | Event::Clock));
             let now = Instant::now();
+            // The host may have been stopped since it was told that nothing is there: what is there now wins.
+            let was_looked_at = event.is_some() || ready.pipe || !pipe_is_open;
+            if !was_looked_at && supervisor.is_due(now) && pipe::has_bytes(worker.pipe()) {
+                ready.pipe = true;
+                continue;
+            }
             let until = match supervisor.on(event.unwrap_or(Event::Clock), now) {
                 Action::End(outcome) => {
                     if outcome == Outcome::Late {

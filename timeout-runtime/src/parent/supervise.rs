@@ -122,6 +122,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether the clock alone would end something now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.last_moment().is_over(now)
+    }
+
     /// The last moment a value can be of use.
     fn last_moment(&self) -> Deadline {
         match self.phase {
