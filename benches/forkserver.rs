@@ -7,7 +7,7 @@
 
 use std::{
     hint::black_box,
-    io::{Read, Write, pipe},
+    io::{Read, Write},
     os::unix::net::UnixStream,
     sync::{
         Barrier,
@@ -19,12 +19,13 @@ use std::{
 
 use nix::{
     libc,
-    sys::wait::waitpid,
     unistd::{ForkResult, fork},
 };
 use timeout_runtime::timeout;
 
-const MIB: usize = 1 << 20;
+mod tools;
+
+use tools::{MIB, Times, Touched, bare_fork};
 
 #[timeout(30)]
 fn by_fork(number: u64) -> u64 {
@@ -67,13 +68,19 @@ fn main() {
     beside();
 }
 
+/// Measures, and leaves what runs behind a call the time to end, so that it does not count for the next.
+fn measure(times: &mut Times, work: impl FnOnce()) {
+    times.measure(work);
+    thread::sleep(Duration::from_micros(500));
+}
+
 fn small(echo: &mut Echo) -> Times {
     let [mut bare, mut round, mut forked, mut served] = [(); 4].map(|()| Times::default());
     for number in 0..1500 {
-        bare.measure(bare_fork);
-        round.measure(|| echo.ask());
-        forked.measure(|| assert_eq!(by_fork(number).expect("a call"), number));
-        served.measure(|| assert_eq!(by_server(number).expect("a call"), number));
+        measure(&mut bare, bare_fork);
+        measure(&mut round, || echo.ask());
+        measure(&mut forked, || assert_eq!(by_fork(number).expect("a call"), number));
+        measure(&mut served, || assert_eq!(by_server(number).expect("a call"), number));
     }
     bare.row("bare fork, small host", &bare);
     round.row("round trip to a process used again and again", &bare);
@@ -95,9 +102,9 @@ fn sized(mebibytes: usize, threads: usize, bare: &Times) {
         }
         let (mut forked, mut served) = (Times::default(), Times::default());
         for number in 0..300 {
-            served.measure(|| assert_eq!(by_server(number).expect("a call"), number));
+            measure(&mut served, || assert_eq!(by_server(number).expect("a call"), number));
             if number % 60 == 0 {
-                forked.measure(bare_fork);
+                measure(&mut forked, bare_fork);
             }
         }
         is_over.store(true, Ordering::Relaxed);
@@ -137,8 +144,8 @@ fn mebibyte() {
     let bytes = vec![3; MIB];
     let (mut forked, mut served) = (Times::default(), Times::default());
     for _ in 0..300 {
-        forked.measure(|| assert_eq!(bytes_by_fork(MIB).expect("a call").len(), MIB));
-        served.measure(|| assert_eq!(bytes_by_server(&bytes).expect("a call").len(), MIB));
+        measure(&mut forked, || assert_eq!(bytes_by_fork(MIB).expect("a call").len(), MIB));
+        measure(&mut served, || assert_eq!(bytes_by_server(&bytes).expect("a call").len(), MIB));
     }
     forked.row("result, `start = fork`", &forked);
     served.row("argument and result, `start = forkserver`", &forked);
@@ -206,83 +213,5 @@ impl Echo {
     fn ask(&mut self) {
         self.0.write_all(&[7; 8]).expect("write");
         self.0.read_exact(&mut [0; 8]).expect("read");
-    }
-}
-
-/// The least that a call through a fork can be.
-fn bare_fork() {
-    let (mut ours, mut theirs) = pipe().expect("pipe");
-    // SAFETY: the child does nothing but write and end.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Child => {
-            let _ = theirs.write_all(&[7; 8]);
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => {
-            drop(theirs);
-            ours.read_exact(&mut [0; 8]).expect("read");
-            waitpid(child, None).expect("waitpid");
-        }
-    }
-}
-
-/// Memory in small pages, every one written to.
-struct Touched {
-    start: usize,
-    size: usize,
-}
-
-impl Touched {
-    fn new(size: usize) -> Touched {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
-        assert_ne!(start, libc::MAP_FAILED, "mmap");
-        // SAFETY: the range is the mapping.
-        unsafe { libc::madvise(start, size, libc::MADV_NOHUGEPAGE) };
-        let touched = Touched { start: start as usize, size };
-        (0..size / 4096).for_each(|page| touched.write(page));
-        touched
-    }
-
-    /// Writes to one page.
-    fn write(&self, page: usize) {
-        let place = (self.start + page * 4096 % self.size) as *mut u8;
-        // SAFETY: within the mapping, which nothing else uses.
-        unsafe { place.write_volatile(1) };
-    }
-}
-
-impl Drop for Touched {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` and nothing else points into it.
-        unsafe { libc::munmap(self.start as *mut libc::c_void, self.size) };
-    }
-}
-
-#[derive(Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn measure(&mut self, work: impl FnOnce()) {
-        let begin = Instant::now();
-        work();
-        self.0.push(begin.elapsed());
-        // What runs behind a call shall not count for the next.
-        thread::sleep(Duration::from_micros(500));
-    }
-
-    /// A quantile, in microseconds.
-    fn at(&self, quantile: f64) -> f64 {
-        let mut times = self.0.clone();
-        times.sort();
-        // The index is within the list.
-        times[((times.len() - 1) as f64 * quantile).round() as usize].as_secs_f64() * 1e6
-    }
-
-    fn row(&self, name: &str, bare: &Times) {
-        let ratio = self.at(0.5) / bare.at(0.5);
-        println!("| {name} | {:.0} | {:.0} | {ratio:.2} |", self.at(0.5), self.at(0.99));
     }
 }

@@ -7,22 +7,20 @@
 
 use std::{
     hint::black_box,
-    os::fd::{AsFd, OwnedFd},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::OFlag,
-    libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
-    unistd::{ForkResult, fork, pipe2, read, write},
+    unistd::{read, write},
 };
 use timeout_runtime::timeout;
 
-const MIB: usize = 1 << 20;
+mod tools;
+
+use tools::{MIB, Times, Touched, bare_fork, forked};
 
 fn main() {
     let cores = thread::available_parallelism().map_or(0, usize::from);
@@ -77,9 +75,13 @@ fn back_to_back(host: &str, rounds: usize) {
             wait_until_dead();
         });
     }
-    let (bare, timed) = (bare.divide(CALLS), timed.divide(CALLS));
+    let (bare, timed) = (divide(&bare, CALLS), divide(&timed, CALLS));
     bare.row(&format!("bare fork, {host}"), &bare);
     timed.row(&format!("timed call, {host}"), &bare);
+}
+
+fn divide(times: &Times, by: u32) -> Times {
+    Times(times.0.iter().map(|time| *time / by).collect())
 }
 
 /// Leaves what runs behind a call the time to end, so that it does not count for the next.
@@ -94,31 +96,6 @@ fn wait_until_dead() {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while waitid(Id::All, flags) == Ok(WaitStatus::StillAlive) {
         thread::sleep(Duration::from_micros(50));
-    }
-}
-
-/// The least that a call through a fork can be.
-fn bare_fork() {
-    let (ours, child) = forked(|theirs| {
-        let _ = write(theirs, &7u64.to_le_bytes());
-    });
-    poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).expect("poll");
-    let mut bytes = [0; 8];
-    assert_eq!(read(&ours, &mut bytes), Ok(8));
-    waitpid(child, None).expect("waitpid");
-}
-
-/// Forks a child that does something with the writing end of a pipe, and ends.
-fn forked(child: impl FnOnce(&OwnedFd)) -> (OwnedFd, nix::unistd::Pid) {
-    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).expect("pipe2");
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Parent { child } => (ours, child),
-        ForkResult::Child => {
-            child(&theirs);
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(0) }
-        }
     }
 }
 
@@ -207,37 +184,6 @@ fn lateness_of(name: &str, limit: Duration, rounds: usize, call: impl Fn()) {
 
 // ---- Tools ----------------------------------------------------------------------------------------------------------
 
-/// Memory in small pages, every one written to.
-struct Touched {
-    start: *mut libc::c_void,
-    size: usize,
-}
-
-impl Touched {
-    fn new(size: usize) -> Touched {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
-        assert_ne!(start, libc::MAP_FAILED, "mmap");
-        // SAFETY: the range is the mapping.
-        unsafe { libc::madvise(start, size, libc::MADV_NOHUGEPAGE) };
-        for offset in (0..size).step_by(4096) {
-            // SAFETY: within the mapping.
-            let page = unsafe { start.cast::<u8>().add(offset) };
-            // SAFETY: as above.
-            unsafe { page.write_volatile(1) };
-        }
-        Touched { start, size }
-    }
-}
-
-impl Drop for Touched {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` and nothing else points into it.
-        unsafe { libc::munmap(self.start, self.size) };
-    }
-}
-
 /// A process that keeps a core busy.
 struct Busy(Child);
 
@@ -252,33 +198,5 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-#[derive(Clone, Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn measure(&mut self, work: impl FnOnce()) {
-        let begin = Instant::now();
-        work();
-        self.0.push(begin.elapsed());
-    }
-
-    fn divide(&self, by: u32) -> Times {
-        Times(self.0.iter().map(|time| *time / by).collect())
-    }
-
-    /// A quantile, in microseconds.
-    fn at(&self, quantile: f64) -> f64 {
-        let mut times = self.0.clone();
-        times.sort();
-        // The index is within the list.
-        times[((times.len() - 1) as f64 * quantile).round() as usize].as_secs_f64() * 1e6
-    }
-
-    fn row(&self, name: &str, bare: &Times) {
-        let ratio = self.at(0.5) / bare.at(0.5);
-        println!("| {name} | {:.0} | {:.0} | {ratio:.2} |", self.at(0.5), self.at(0.99));
     }
 }
