@@ -153,8 +153,8 @@ impl Call {
     /// private writable memory, touched or not (`RLIMIT_DATA`, getrlimit(2), Linux 4.7): the stacks of new threads count
     /// whole, and so do copies made to send the value. Not counted are shared mappings and those of files, and address
     /// space that is only reserved: [`Rlimit::AddressSpace`] bounds everything. A body may first use what its caller has
-    /// freed and not given back to the kernel. A limit that the host has itself is never loosened. Each process that the body starts may use
-    /// as much again: what was mapped at the call, and `bytes`.
+    /// freed and not given back to the kernel. A limit that the host has itself is never loosened. Each process that the
+    /// body starts may use as much again: what was mapped at the call, and `bytes`.
     ///
     /// Rust code and C code that runs out of memory bit by bit are told as such. C code that asks for more at once than is
     /// left gets a null pointer, and what it does with that is told as what it is, mostly a crash. A failed `try_reserve`

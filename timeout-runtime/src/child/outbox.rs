@@ -102,9 +102,7 @@ impl Outbox {
             Some(Stage::Decoding) => "Deserialize",
             _ => self.end_with(Kind::Panicked, &codec::encode(report).unwrap_or_default()),
         };
-        let place = report.place.as_ref().map(|(file, line, column)| format!(" at {file}:{line}:{column}"));
-        let why = format!("its `{in_trait}` panicked{}: {}", place.unwrap_or_default(), report.message);
-        self.end_with(Kind::Lost, why.as_bytes())
+        self.end_with(Kind::Lost, format!("its `{in_trait}` {}", report.told()).as_bytes())
     }
 
     fn last_word(&self, kind: Kind, decoding: Duration, payload: &[u8]) -> ! {

@@ -27,7 +27,7 @@ use crate::{
     wire::{
         codec,
         frame::Token,
-        message::{Kind, PanicReport, SetupReport},
+        message::{Kind, SetupReport},
         stage::{Stage, StageCell},
     },
 };
@@ -110,20 +110,15 @@ pub(super) fn begin(outbox: &Outbox, bounds: &Bounds, mut mask: SigSet, job: &mu
     // 11. What must not be used as it was copied is made anew.
     outbox.enter(Stage::Hooks);
     if let Err(payload) = catch_unwind(hooks::run_all) {
-        hook_panicked(outbox, &panic::report(&*payload));
+        let step = format!("a hook of `on_child` {}", panic::report(&*payload).told());
+        // No kernel has refused anything.
+        not_started(outbox, &step, Errno::UnknownErrno);
     }
     let payload = match catch_unwind(AssertUnwindSafe(|| job(outbox))) {
         Ok(()) => process::exit_now(0),
         Err(payload) => payload,
     };
     outbox.end_with_panic(&panic::report(&*payload))
-}
-
-fn hook_panicked(outbox: &Outbox, report: &PanicReport) -> ! {
-    let place = report.place.as_ref().map(|(file, line, column)| format!(" at {file}:{line}:{column}"));
-    let step = format!("a hook of `on_child` panicked{}: {}", place.unwrap_or_default(), report.message);
-    let report = SetupReport { step, errno: 0 };
-    outbox.end_with(Kind::NotStarted, &codec::encode(&report).unwrap_or_default())
 }
 
 pub(super) fn not_started(outbox: &Outbox, step: &str, errno: Errno) -> ! {

@@ -55,6 +55,16 @@ pub(crate) struct PanicReport {
     pub(crate) frames: Vec<u64>,
 }
 
+impl PanicReport {
+    /// Says where it panicked, if that is known, and with which message.
+    pub(crate) fn told(&self) -> String {
+        match &self.place {
+            Some((file, line, column)) => format!("panicked at {file}:{line}:{column}: {}", self.message),
+            None => format!("panicked: {}", self.message),
+        }
+    }
+}
+
 /// A step of the child's setup that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SetupReport {
