@@ -12,6 +12,7 @@ pub(crate) enum Op {
     PidfdOpen,
     PidfdSignal,
     Setsid,
+    Setpgid,
     DeathSignal,
     Subreaper,
     Lifeline,
