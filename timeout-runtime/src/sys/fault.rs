@@ -8,6 +8,7 @@
 pub(crate) enum Op {
     Pipe,
     Mmap,
+    Terminal,
     Fork,
     PidfdOpen,
     PidfdSignal,

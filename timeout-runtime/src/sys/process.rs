@@ -80,7 +80,8 @@ pub(crate) fn new_group() -> Result<()> {
 pub(crate) fn has_terminal() -> bool {
     // By this name a process opens its own terminal, and without one there is no such device (tty(4)).
     let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    open("/dev/tty", flags, Mode::empty()).map_or_else(|errno| errno != Errno::ENXIO, |_| true)
+    let opened = fault::check(Op::Terminal).and_then(|()| open("/dev/tty", flags, Mode::empty()));
+    opened.map_or_else(|errno| errno != Errno::ENXIO, |_| true)
 }
 
 /// Makes orphaned descendants children of this process, where they can be found.
