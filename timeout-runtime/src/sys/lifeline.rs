@@ -31,6 +31,9 @@ use super::{
 /// The number of the host, as this process sees it.
 static HOST: AtomicI32 = AtomicI32::new(0);
 
+/// The group that this process leads.
+static GROUP: AtomicI32 = AtomicI32::new(0);
+
 /// Ties this process, the leader of `group`, to `host`. Until [`disarm`] nothing may be written to `pipe`: a read by the
 /// other side signals as well.
 ///
@@ -40,6 +43,7 @@ pub(crate) fn arm(pipe: BorrowedFd<'_>, group: Pid, host: Pid) -> bool {
     // A host outside our pid namespace shows as 0, now and later.
     let parent = parent();
     HOST.store(parent.as_raw(), Ordering::Relaxed);
+    GROUP.store(group.as_raw(), Ordering::Relaxed);
     let _ = die_with_thread();
     let _ = die_with_pipe(pipe, group);
     parent == self::parent() && (parent == host || parent.as_raw() == 0)
@@ -114,9 +118,9 @@ fn parent() -> Pid {
     Pid::from_raw(rustix::process::Pid::as_raw(rustix::process::getppid()))
 }
 
-/// Kills the process group that this process is in, this process included.
+/// Kills the process group that this process has led since [`arm`], and this process, which may have left it.
 fn end_group() -> ! {
-    // SAFETY: 0 is the caller's own group, which is the child's: it leads a session.
-    unsafe { libc::kill(0, libc::SIGKILL) };
+    // SAFETY: the number is in use as long as this process is, or anybody in its group.
+    unsafe { libc::kill(-GROUP.load(Ordering::Relaxed), libc::SIGKILL) };
     super::process::exit_now(0)
 }
