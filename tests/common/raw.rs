@@ -240,7 +240,7 @@ pub(crate) fn take_terminal() -> (OwnedFd, OwnedFd) {
     // SAFETY: takes numbers.
     assert_eq!(unsafe { libc::ioctl(terminal, libc::TIOCSCTTY, 0) }, 0, "TIOCSCTTY: {}", Errno::last());
     // SAFETY: both have just been opened, and nobody else knows them.
-    unsafe { (OwnedFd::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) }
+    [keyboard, terminal].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
 }
 
 // --- attributes of the process

@@ -35,7 +35,9 @@ const LONGEST_MESSAGE: usize = 32 << 10;
 const REMARKS: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
 /// What the host does with a panic, for those of other threads.
-static HOSTS_HOOK: InPlace<Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>> = InPlace::new();
+static HOSTS_HOOK: InPlace<Box<Hook>> = InPlace::new();
+
+type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
 /// Has every panic of this process noted. For a child, once.
 #[inline]

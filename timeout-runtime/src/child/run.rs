@@ -70,7 +70,7 @@ pub(crate) fn run(legacy: Legacy<'_>, job: &mut dyn FnMut(&Outbox)) -> ! {
     let Options { has_grace, watch_panics, is_measured, bounds } = options;
     let outbox = Outbox::open(pipe, token, stage, stdout_is_free, *is_measured);
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
-    signal::reset_handlers(signal::foreign_handlers());
+    signal::reset_handlers();
     // 2. A group of its own: one kill reaches all who stay in it. Where there is a terminal, a session, too: Ctrl-C is the
     // host's alone, and reading from there must not stop the body. Without one a session would only cost.
     let (step, result) = match has_terminal {

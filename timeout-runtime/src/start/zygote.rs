@@ -174,7 +174,7 @@ impl Server {
         }
         // A preload may have set some; every worker starts without, and this once is cheaper than in each.
         let mask = signal::block_all();
-        signal::reset_handlers(signal::foreign_handlers());
+        signal::reset_handlers();
         signal::set_mask(&mask);
         match process::thread_count() {
             1 => Ok(()),

@@ -29,36 +29,23 @@ pub(crate) fn set_mask(mask: &SigSet) {
 /// The size of the kernel's `sigset_t`, a bit for each of 64 signals.
 const KERNEL_SET: usize = 8;
 
-/// The signals whose dispositions a child must not keep, a bit for each: those with a handler, and an ignored `SIGCHLD`,
-/// which would make the body's own children vanish unreaped.
+/// Sets every signal that has a handler back to its default action, and `SIGCHLD` in any case.
 ///
-/// Other ignored signals stay ignored, as after an `exec`. `SIGSEGV` and `SIGBUS` keep std's handler, which tells a stack
-/// overflow; 32 and 33 belong to the C library.
-pub(crate) fn foreign_handlers() -> u64 {
-    let mut bits = 0;
-    for signal in 1..=64 {
-        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS | 32 | 33) {
-            let is_foreign = match handler_of(signal) {
-                None | Some(libc::SIG_DFL) => false,
-                Some(libc::SIG_IGN) => signal == libc::SIGCHLD,
-                Some(_) => true,
-            };
-            bits |= u64::from(is_foreign) << (signal - 1);
-        }
-    }
-    bits
-}
-
-/// Sets `signals` back to their default actions.
+/// Ignored signals stay ignored, as after an `exec`. `SIGSEGV` and `SIGBUS` keep std's handler, which tells a stack
+/// overflow; 32 and 33 belong to the C library. An ignored `SIGCHLD` would make the body's own children vanish unreaped.
 ///
 /// All signals must be blocked from before the fork until this has run: otherwise a signal meant for the child runs the
 /// host's handler in the child, which may write into a self-pipe that the host reads.
 #[inline]
-pub(crate) fn reset_handlers(signals: u64) {
-    let mut left = signals;
-    while left != 0 {
-        set_default(left.trailing_zeros() as libc::c_int + 1);
-        left &= left - 1;
+pub(crate) fn reset_handlers() {
+    for signal in 1..=64 {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS | 32 | 33) {
+            match handler_of(signal) {
+                None | Some(libc::SIG_DFL) => {}
+                Some(libc::SIG_IGN) if signal != libc::SIGCHLD => {}
+                Some(_) => set_default(signal),
+            }
+        }
     }
 }
 
