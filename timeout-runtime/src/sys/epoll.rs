@@ -33,10 +33,10 @@ pub(crate) fn make_private(probe: BorrowedFd<'_>) {
         let mut polled = [const { MaybeUninit::uninit() }; CHUNK];
         for (fd, entry) in (first..).zip(&mut polled) {
             // Hidden from the optimizer, which would count by vectors of constants, and they lie in a page of their own.
-            entry.write(Polled { fd: black_box(fd), events: 0, revents: 0 });
+            entry.write(libc::pollfd { fd: black_box(fd), events: 0, revents: 0 });
         }
         let at_once = AT_ONCE;
-        let arguments = [polled.as_mut_ptr().addr(), CHUNK, (&raw const at_once).addr(), 0];
+        let arguments = [polled.as_mut_ptr().expose_provenance(), CHUNK, (&raw const at_once).expose_provenance(), 0];
         // SAFETY: as many entries as are told, and a time.
         if unsafe { raw::call(libc::SYS_ppoll, arguments) }.is_err() {
             break;
@@ -62,17 +62,7 @@ const CHUNK: usize = 64;
 /// Beyond this the numbers are listed rather than tried.
 const LAST: i32 = 4096;
 
-/// A `struct timespec`.
-const AT_ONCE: [u64; 2] = [0; 2];
-
-/// A `struct pollfd`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Polled {
-    fd: i32,
-    events: i16,
-    revents: i16,
-}
+const AT_ONCE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What has this number; perhaps nothing.
 fn by_number(fd: i32) -> BorrowedFd<'static> {
@@ -100,9 +90,9 @@ fn any_from(first: i32) -> bool {
     };
     let Some(last) = asked.last_mut() else { return false };
     *last = 1;
-    let (number, asked_at) = ((first + 1).cast_unsigned() as usize, asked.as_mut_ptr().addr());
+    let (number, asked_at) = ((first + 1).cast_unsigned() as usize, asked.as_mut_ptr().expose_provenance());
     let at_once = AT_ONCE;
-    let arguments = [number, 0, 0, asked_at, (&raw const at_once).addr(), 0];
+    let arguments = [number, 0, 0, asked_at, (&raw const at_once).expose_provenance(), 0];
     // SAFETY: the set has a bit for each number up to `first`; what is not open is only ever asked about.
     let exceptions = unsafe { raw::call(libc::SYS_pselect6, arguments) };
     exceptions != Ok(0) || asked.last() == Some(&0)

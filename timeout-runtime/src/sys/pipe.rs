@@ -58,8 +58,8 @@ pub(crate) fn write_all(pipe: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
 /// Writes parts that together are small enough to go through at once or not at all (`PIPE_BUF`, pipe(7)).
 #[inline]
 pub(crate) fn write_at_once<const N: usize>(pipe: BorrowedFd<'_>, parts: [&[u8]; N]) -> Result<()> {
-    let parts = parts.map(|part| [part.as_ptr().addr(), part.len()]);
-    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, parts.as_ptr().addr(), N];
+    let parts = parts.map(|part| [part.as_ptr().expose_provenance(), part.len()]);
+    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, parts.as_ptr().expose_provenance(), N];
     loop {
         // SAFETY: each part is an address and a length, as in `struct iovec`, and is only read.
         let written = fault::check(Op::Write)
@@ -73,7 +73,7 @@ pub(crate) fn write_at_once<const N: usize>(pipe: BorrowedFd<'_>, parts: [&[u8];
 
 #[inline]
 fn write(pipe: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
-    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, bytes.as_ptr().addr(), bytes.len()];
+    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, bytes.as_ptr().expose_provenance(), bytes.len()];
     // SAFETY: the kernel reads the bytes, and no more of them than there are.
     unsafe { raw::call(libc::SYS_write, arguments) }.map_err(Errno::from_raw)
 }

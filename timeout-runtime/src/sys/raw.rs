@@ -17,7 +17,7 @@ const MOST: usize = 6;
 /// Makes the system call `number`.
 ///
 /// # Safety
-/// As for the call; every argument that is an address points to what the call expects there.
+/// As for the call; every argument that is an address is exposed and points to what the call expects there.
 #[inline(always)]
 pub(crate) unsafe fn call<const N: usize>(number: libc::c_long, arguments: [usize; N]) -> Result<usize, Number> {
     let mut all = [0; MOST];
@@ -92,7 +92,7 @@ mod tests {
         let blocked = nix::sys::signal::SigSet::thread_get_mask().unwrap();
         let how = libc::SIG_BLOCK as usize;
         // SAFETY: reads the mask into `set`, whose size is given.
-        unsafe { call(libc::SYS_rt_sigprocmask, [how, 0, (&raw mut set).addr(), size]) }.unwrap();
+        unsafe { call(libc::SYS_rt_sigprocmask, [how, 0, (&raw mut set).expose_provenance(), size]) }.unwrap();
         assert_eq!(set.count_ones() as usize, blocked.iter().count());
     }
 }

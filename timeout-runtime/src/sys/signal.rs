@@ -20,7 +20,7 @@ pub(crate) fn block_all() -> SigSet {
 /// Puts a mask back.
 #[inline]
 pub(crate) fn set_mask(mask: &SigSet) {
-    let (how, mask) = (libc::SIG_SETMASK as usize, ptr::from_ref(mask).addr());
+    let (how, mask) = (libc::SIG_SETMASK as usize, ptr::from_ref(mask).expose_provenance());
     // Cannot fail, as above.
     // SAFETY: the mask is only read, and longer than a kernel's.
     let _ = unsafe { raw::call(libc::SYS_rt_sigprocmask, [how, mask, 0, KERNEL_SET]) };
@@ -53,7 +53,7 @@ pub(crate) fn reset_handlers() {
 pub(crate) fn handler_of(signal: libc::c_int) -> Option<libc::sighandler_t> {
     // The handler is the first field of the kernel's own structure, which is smaller than the C library's.
     let mut action: [libc::sighandler_t; _] = [0; size_of::<libc::sigaction>() / size_of::<libc::sighandler_t>()];
-    let (signal, action_is) = (usize::try_from(signal).ok()?, (&raw mut action).addr());
+    let (signal, action_is) = (usize::try_from(signal).ok()?, (&raw mut action).expose_provenance());
     // SAFETY: reads the disposition into `action`.
     unsafe { raw::call(libc::SYS_rt_sigaction, [signal, 0, action_is, KERNEL_SET]) }.ok()?;
     Some(action[0])
