@@ -301,7 +301,9 @@ fn a_body_that_joined_its_hosts_group_takes_nobody_along(start: Start) {
         });
     });
     mark.hear();
-    let bystander = raw::fork(|| raw::pause());
+    let bystander = raw::fork(|| {
+        raw::pause();
+    });
     setpgid(bystander, host).unwrap();
     kill(host, Signal::SIGKILL).unwrap();
     waitpid(host, None).unwrap();
