@@ -90,7 +90,7 @@ fn apart() {
     thread::sleep(Duration::from_micros(500));
 }
 
-/// Waits until no child is left alive. Reaping the last one is a matter of some microseconds, but may be done up to 20 ms
+/// Waits until no child is left alive. Reaping the last one is a matter of some microseconds, but may be done up to 2 ms
 /// later, by a thread that looks no more often.
 fn wait_until_dead() {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let seconds = limit.to_str().and_then(|limit| limit.parse::<f64>().ok()).filter(|seconds| *seconds >= 0.0);
     let Some(seconds) = seconds else { return usage(&format!("{}: not a number of seconds", limit.display())) };
 
-    // A call has a session of its own, so ^C reaches this process alone. It ends the call, and then this process.
+    // A call is out of reach of the terminal, so ^C reaches this process alone. It ends the call, and then this process.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().expect("a signal mask");
     let cancel = Cancel::new();

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    fs,
     os::unix::process::ExitStatusExt,
     process::{self, Command},
     sync::{
@@ -11,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{LONG, Mark, SOON, Start, endings, oracle::Snapshot, procs, raw, scenario};
@@ -22,7 +23,7 @@ use nix::{
         signal::{SigSet, Signal, kill, killpg},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Pid, getpgrp, getpid},
+    unistd::{Pid, getpgrp, getpid, getsid, read, setsid, write},
 };
 use timeout_runtime::Reason;
 use tokio::runtime::Builder;
@@ -39,6 +40,7 @@ common::scenarios![
     ignored_signals_stay_ignored_in_the_child,
     the_body_has_the_signal_mask_of_its_caller,
     interrupted_calls_go_on,
+    a_body_has_a_group_of_its_own_and_is_out_of_reach_of_the_hosts_terminal,
     a_host_that_forks_itself_calls_on_in_both,
     a_host_that_forks_while_others_call_calls_on,
     a_socket_dropped_in_the_child_lives_on_in_the_host,
@@ -308,6 +310,39 @@ fn interrupted_calls_go_on(start: Start) {
     // Takes back an alarm that is on its way, for which the default would be death.
     raw::ignore(libc::SIGALRM);
     raw::set_disposition(libc::SIGALRM, libc::SIG_DFL, 0);
+}
+
+fn a_body_has_a_group_of_its_own_and_is_out_of_reach_of_the_hosts_terminal(start: Start) {
+    let leads = move || {
+        let (group, session) = (getpgrp() == getpid(), getsid(None) == Ok(getpid()));
+        (group, session, fs::File::open("/dev/tty").is_ok())
+    };
+    let child = raw::fork(|| {
+        setsid().unwrap();
+        // It comes when the terminal is given back.
+        raw::ignore(libc::SIGHUP);
+        let before = Snapshot::take();
+        let (group, ..) = start.call(LONG).run(leads).unwrap();
+        assert!(group, "without a terminal");
+        let (keyboard, terminal) = raw::take_terminal();
+        // That there is one is noticed soon.
+        let begin = Instant::now();
+        while start.call(LONG).run(leads).unwrap() != (true, true, false) {
+            assert!(begin.elapsed() < SOON, "the host's terminal is in reach: {:?}", start.call(LONG).run(leads));
+        }
+        // A background process that reads from its terminal is stopped (SIGTTIN); so would be the body.
+        let line = b"a line that is typed\n";
+        write(&keyboard, line).unwrap();
+        let read = start.call(LONG).run(|| {
+            let mut text = vec![0; 64];
+            let count = read(&terminal, &mut text);
+            count.map(|count| text[..count].to_vec()).map_err(|errno| errno as i32)
+        });
+        assert_eq!(read.unwrap(), Ok(line.to_vec()));
+        drop((keyboard, terminal));
+        before.assert_unchanged();
+    });
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }
 
 fn a_host_that_forks_itself_calls_on_in_both(start: Start) {

@@ -117,10 +117,12 @@ fn every_ending_is_told_without_fcntl_signals(start: Start) {
 
 fn a_forbidden_session_is_told_as_not_started(start: Start) {
     scenario::alone(|| {
+        // The one without a terminal, the other with one.
+        seccomp::forbid(libc::SYS_setpgid, Errno::EPERM);
         seccomp::forbid(libc::SYS_setsid, Errno::EPERM);
         let mark = common::Mark::new();
         let error = assert_fails!(start.call(LONG).run(|| mark.now()), Reason::NotStarted(_), Ran::No);
-        assert!(error.to_string().contains("setsid"), "{error}");
+        assert!(error.to_string().contains("was not started: set"), "{error}");
         assert!(!mark.is_told(), "the body ran");
     });
 }

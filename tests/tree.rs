@@ -15,9 +15,9 @@ use common::{
 use nix::{
     sys::{
         signal::{Signal, kill},
-        wait::waitpid,
+        wait::{WaitStatus, waitpid},
     },
-    unistd::{Pid, getpid},
+    unistd::{Pid, getpid, setpgid},
 };
 use timeout_runtime::{Reason, TimedOut};
 
@@ -40,6 +40,7 @@ common::scenarios![
     the_child_dies_when_its_caller_is_killed,
     the_tree_dies_when_its_caller_is_killed,
     the_children_of_several_threads_die_when_their_host_is_killed,
+    a_body_that_joined_its_hosts_group_takes_nobody_along,
     a_call_is_not_cut_when_another_thread_ends,
 ];
 
@@ -285,6 +286,33 @@ fn the_children_of_several_threads_die_when_their_host_is_killed(start: Start) {
         waitpid(host, None).unwrap();
         procs::assert_alone_within(GONE);
     }
+}
+
+fn a_body_that_joined_its_hosts_group_takes_nobody_along(start: Start) {
+    let mark = Mark::new();
+    let host = raw::fork(|| {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+        let group = getpid();
+        let _ = start.call(LONG).run(|| {
+            // Refused where the body has a session of its own.
+            let _ = setpgid(Pid::from_raw(0), group);
+            mark.now();
+            raw::pause()
+        });
+    });
+    mark.hear();
+    let bystander = raw::fork(|| {
+        raw::pause();
+    });
+    setpgid(bystander, host).unwrap();
+    kill(host, Signal::SIGKILL).unwrap();
+    waitpid(host, None).unwrap();
+    procs::exempt(&[bystander]);
+    procs::assert_alone_within(GONE);
+    assert!(procs::runs(bystander), "it was killed with the body");
+    kill(bystander, Signal::SIGKILL).unwrap();
+    let end = waitpid(bystander, None).unwrap();
+    assert_eq!(end, WaitStatus::Signaled(bystander, Signal::SIGKILL, false));
 }
 
 fn a_call_is_not_cut_when_another_thread_ends(start: Start) {

@@ -230,6 +230,19 @@ pub(crate) fn at_exit(handler: extern "C" fn()) {
     unsafe { libc::atexit(handler) };
 }
 
+/// Gives this process, which leads a session, a terminal; gives the end where one types, and the terminal.
+pub(crate) fn take_terminal() -> (OwnedFd, OwnedFd) {
+    let (mut keyboard, mut terminal) = (-1, -1);
+    let nothing = ptr::null_mut();
+    // SAFETY: the two descriptors are written; the rest is left out.
+    let opened = unsafe { libc::openpty(&raw mut keyboard, &raw mut terminal, nothing, ptr::null(), ptr::null()) };
+    assert_eq!(opened, 0, "openpty: {}", Errno::last());
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::ioctl(terminal, libc::TIOCSCTTY, 0) }, 0, "TIOCSCTTY: {}", Errno::last());
+    // SAFETY: both have just been opened, and nobody else knows them.
+    [keyboard, terminal].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
 // --- attributes of the process
 
 /// Process-wide attributes, by name.

@@ -399,7 +399,7 @@ impl Call {
             }
         }
         let host = Host::current();
-        host.reaper.sweep();
+        host.reaper.relieve();
         let mut options =
             Options { has_grace: !self.grace.is_zero(), watch_panics: true, is_measured, bounds: self.bounds };
         let (Verdict { mut outcome, stage, usage, sample, threads }, layout) = loop {
@@ -413,6 +413,7 @@ impl Call {
                 Ok(worker) => worker,
                 Err(NoChild::Cancelled) => return failure(Reason::Cancelled, Ran::No),
                 Err(NoChild::Late) => return failure(Reason::late(), Ran::No),
+                Err(NoChild::Failed(_)) if host.reaper.makes_room() => continue,
                 Err(NoChild::Failed(error)) => return failure(Reason::NotStarted(error), Ran::No),
             };
             site.trail.started(worker.pid());
@@ -548,7 +549,7 @@ pub(crate) fn function_of<F>() -> &'static str {
 }
 
 /// Opens a value; a `Deserialize` that panics only now, after it did not in the child, loses it.
-fn open<T>(inbox: Box<dyn Inbox<T>>) -> Result<T, String> {
+fn open<T>(inbox: Inbox<T>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(|| inbox.open())).unwrap_or_else(|_| Err("its `Deserialize` panicked".into()))
 }
 

@@ -109,10 +109,10 @@ impl Bounds {
 
     /// The soft and hard bounds set by [`Bounds::lower`], with the name of the step that sets each.
     pub(crate) fn rlimits(&self) -> impl Iterator<Item = (Kernels, u64, u64, &'static str)> {
-        Rlimit::ALL.into_iter().zip(self.rlimits).filter_map(|((_, resource, step), bound)| {
+        Rlimit::ALL.iter().zip(&self.rlimits).filter_map(|(&(_, resource, step), bound)| {
             // At the hard bound on CPU time comes SIGKILL, which leaves no time to say why.
             let after = if resource == Kernels::RLIMIT_CPU { AFTER_SIGNAL.as_secs() } else { 0 };
-            Some((resource, bound?, bound?.saturating_add(after), step))
+            Some((resource, (*bound)?, (*bound)?.saturating_add(after), step))
         })
     }
 

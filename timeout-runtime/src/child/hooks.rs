@@ -59,6 +59,7 @@ pub fn on_child(hook: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Runs every hook, the oldest first.
+#[inline]
 pub(crate) fn run_all() {
     #[cfg(any(feature = "rand", feature = "fastrand"))]
     super::reseed::reseed();

@@ -14,6 +14,7 @@ use crate::{
 pub(crate) type Refused = (&'static str, Errno);
 
 /// Binds this process, and each that it will start, to `bounds`.
+#[inline]
 pub(crate) fn set(bounds: &Bounds) -> Result<(), Refused> {
     if bounds.has_cpu() {
         crash::report_used_up_cpu_time();

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{Pid, getpid};
+use nix::unistd::Pid;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     sys::{
         crash::{Crash, Word},
-        leaked::Leaked,
+        in_place::InPlace,
         lifeline, process, stdout,
         unwind::Frames,
     },
@@ -39,10 +39,11 @@ pub(crate) struct Outbox {
     is_measured: bool,
 }
 
-static OUTBOX: Leaked<Outbox> = Leaked::new();
+static OUTBOX: InPlace<Outbox> = InPlace::new();
 
 impl Outbox {
-    /// Makes the outbox of this process.
+    /// Makes the outbox of this process, once.
+    #[inline]
     pub(crate) fn open(
         pipe: OwnedFd,
         token: Token,
@@ -50,14 +51,15 @@ impl Outbox {
         stdout_is_free: bool,
         is_measured: bool,
     ) -> &'static Outbox {
-        OUTBOX.set(Outbox { owner: getpid(), pipe, token, stage, stdout_is_free, is_measured })
+        OUTBOX.set(Outbox { owner: process::id(), pipe, token, stage, stdout_is_free, is_measured })
     }
 
     /// The outbox of this process, if it is a child.
     pub(crate) fn current() -> Option<&'static Outbox> {
-        OUTBOX.get().filter(|outbox| outbox.owner == getpid())
+        OUTBOX.get().filter(|outbox| outbox.owner == process::id())
     }
 
+    #[inline]
     pub(crate) fn pipe(&self) -> &OwnedFd {
         &self.pipe
     }
@@ -66,6 +68,7 @@ impl Outbox {
         self.owner
     }
 
+    #[inline]
     pub(crate) fn enter(&self, stage: Stage) {
         if let Some(cell) = &self.stage {
             cell.set(stage);
@@ -105,8 +108,9 @@ impl Outbox {
         self.end_with(Kind::Lost, format!("its `{in_trait}` {}", report.told()).as_bytes())
     }
 
+    #[inline]
     fn last_word(&self, kind: Kind, decoding: Duration, payload: &[u8]) -> ! {
-        if getpid() != self.owner {
+        if process::id() != self.owner {
             // The body forked, and both processes came back from it.
             process::exit_now(0);
         }
@@ -128,6 +132,7 @@ impl Outbox {
     }
 
     /// Async-signal-safe for short payloads.
+    #[inline]
     fn send(&self, kind: Kind, remarks: Remarks, payload: &[u8]) -> nix::Result<()> {
         lifeline::disarm(self.pipe.as_fd());
         frame::send(self.pipe.as_fd(), self.token, kind, remarks, payload)
@@ -142,14 +147,14 @@ pub(crate) fn is_in_a_child() -> bool {
 
 /// Runs instead of the host's exit handlers when the body calls `exit`.
 pub(crate) fn on_exit(code: i32) {
-    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
+    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == process::id()) {
         outbox.end_with(Kind::Exited, &code.to_le_bytes());
     }
 }
 
 /// Runs when a signal that means a crash arrives. Async-signal-safe.
 pub(crate) fn on_crash(crash: &Crash, frames: &Frames, word: Word) {
-    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == getpid()) {
+    if let Some(outbox) = OUTBOX.get().filter(|outbox| outbox.owner == process::id()) {
         // A panic that cannot unwind ends in SIGABRT, on the thread that panicked.
         let has_descendants = process::has_children();
         let remarks = Remarks { has_descendants, usage: process::usage(), ..Remarks::default() };

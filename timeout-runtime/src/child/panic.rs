@@ -4,12 +4,17 @@
 //! abort (`panic = "abort"`, a panic while panicking) is sent by the handler of `SIGABRT`, which runs on the same
 //! thread. A panic that the body catches is no failure and leaves no trace. Panics of other threads go to the host's hook.
 
-use std::{any::Any, cell::RefCell, panic, thread};
+use std::{
+    any::Any,
+    cell::RefCell,
+    panic::{self, PanicHookInfo},
+    thread,
+};
 
 use nix::unistd::{getpid, gettid};
 
 use crate::{
-    sys::unwind,
+    sys::{in_place::InPlace, unwind},
     wire::{codec, message::PanicReport},
 };
 
@@ -29,10 +34,17 @@ const LONGEST_MESSAGE: usize = 32 << 10;
 /// What std says when it gives up on a panic; the one before tells more.
 const REMARKS: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
-/// Has every panic of this process noted.
+/// What the host does with a panic, for those of other threads.
+static HOSTS_HOOK: InPlace<Box<Hook>> = InPlace::new();
+
+type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
+
+/// Has every panic of this process noted. For a child, once.
+#[inline]
 pub(crate) fn watch() {
-    let hosts_hook = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
+    HOSTS_HOOK.set(panic::take_hook());
+    // With nothing in it, the box is no allocation.
+    panic::set_hook(Box::new(|info| {
         let place = info.location().map(|place| (place.file().to_owned(), place.line(), place.column()));
         // The body runs on the thread that was forked, whose number is the child's.
         let on_body = gettid() == getpid();
@@ -47,7 +59,7 @@ pub(crate) fn watch() {
             let bytes = codec::encode(&report).unwrap_or_default();
             LAST.set(Some(Last { report, bytes }));
         }
-        if !on_body {
+        if let (false, Some(hosts_hook)) = (on_body, HOSTS_HOOK.get()) {
             hosts_hook(info);
         }
     }));

@@ -82,7 +82,7 @@ pub(crate) fn run(spare: Spare) -> ! {
     };
     let mut arguments = Some(arguments);
     let job = &mut |_: &Outbox| thunk(arguments.take().unwrap_or_default());
-    begin(outbox, &description.options.bounds, mask_of(description.mask), job)
+    begin(outbox, &description.options.bounds, &mask_of(description.mask), job)
 }
 
 /// What has arrived first: the head, what came with it, and what came behind it.

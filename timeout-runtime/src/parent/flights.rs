@@ -27,6 +27,7 @@ impl Flights {
     }
 
     /// Gives every descriptor that is entered.
+    #[inline]
     pub(crate) fn all(&self) -> impl Iterator<Item = i32> {
         self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).filter(|fd| *fd != NONE)
     }

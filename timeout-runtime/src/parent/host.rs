@@ -1,12 +1,13 @@
 //! What the runtime keeps for the process it lives in. A forked child starts with none of it.
 
-use std::sync::atomic::AtomicU64;
+use std::{hash::RandomState, sync::atomic::AtomicU64};
 
 use nix::unistd::{Pid, getpid};
 
-use super::{flights::Flights, reaper::Reaper, stdio::Streams, zygote::Zygotes};
+use super::{flights::Flights, reaper::Reaper, stdio::Streams, terminal::Terminal, zygote::Zygotes};
 use crate::{
     sys::{
+        crash,
         futex::Gate,
         leaked::Leaked,
         process::{self, AloneFlag},
@@ -23,6 +24,8 @@ pub(crate) struct Host {
     pub(crate) pid: Pid,
     /// How many calls have been made.
     pub(crate) calls: AtomicU64,
+    /// Makes numbers of them that nobody can guess.
+    pub(crate) tokens: RandomState,
     /// Held from the making of a pipe to the closing of its writing end, across the fork: a sibling that is forked in
     /// between would inherit that end.
     pub(crate) gate: Gate,
@@ -30,6 +33,7 @@ pub(crate) struct Host {
     pub(crate) stages: Stages,
     pub(crate) sheets: Sheets,
     pub(crate) reaper: Reaper,
+    pub(crate) terminal: Terminal,
     pub(crate) streams: Streams,
     pub(crate) zygotes: Zygotes,
     alone: AloneFlag,
@@ -44,15 +48,18 @@ impl Host {
         HOST.get_or_replace(
             |host| host.pid == pid,
             || {
+                crash::prepare();
                 let stages = Stages::new();
                 Host {
                     pid,
                     calls: AtomicU64::new(0),
+                    tokens: RandomState::new(),
                     gate: Gate::default(),
                     flights: Flights::default(),
                     stages,
                     sheets: Sheets::new(),
                     reaper: Reaper::new(stages),
+                    terminal: Terminal::new(),
                     streams: Streams::default(),
                     zygotes: Zygotes::default(),
                     alone: AloneFlag::find(),
@@ -70,6 +77,7 @@ impl Host {
     }
 
     /// Starts a forked child without any of it.
+    #[inline]
     pub(crate) fn forget() {
         HOST.forget();
     }

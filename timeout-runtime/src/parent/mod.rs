@@ -8,6 +8,7 @@ pub(crate) mod reaper;
 pub(crate) mod sample;
 pub(crate) mod stdio;
 pub(crate) mod supervise;
+pub(crate) mod terminal;
 pub(crate) mod tree;
 pub(crate) mod worker;
 pub(crate) mod zygote;

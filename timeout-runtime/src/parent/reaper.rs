@@ -1,7 +1,7 @@
 //! Dead children whose end nobody needs to wait for: every one is handed to somebody who reaps it.
 //!
 //! A call returns when its value is whole, while the child still gives its memory back; that takes as long as the fork
-//! did, and tens of milliseconds for a large one. The corpse is swept by the next call, or by an attendant: a thread that
+//! did, and tens of milliseconds for a large one. The corpse is left to an attendant: a thread that
 //! stays a little longer than there are corpses, as starting one for each of a row of calls would cost more than the
 //! rest of what a call does for its safety.
 //!
@@ -59,7 +59,10 @@ const NONE: i32 = -1;
 const NO_STAGE: u32 = u32::MAX;
 
 /// The longest time between two looks at the corpses.
-const ROUND: Duration = Duration::from_millis(20);
+const ROUND: Duration = Duration::from_millis(2);
+
+/// So many corpses are not left to the attendant alone.
+const CROWD: usize = 16;
 
 /// How long an attendant without work stays.
 const LINGER: Duration = Duration::from_millis(60);
@@ -100,8 +103,22 @@ impl Reaper {
         self.call_attendant();
     }
 
+    /// Reaps whatever is dead by now, where the attendant has too many to wait for, or none has come.
+    pub(crate) fn relieve(&'static self) {
+        if self.taken.load(Ordering::SeqCst) >= CROWD || !self.is_attended.load(Ordering::SeqCst) {
+            self.sweep();
+        }
+    }
+
+    /// Reaps whatever is dead by now, as its descriptors or numbers may be what is missing; tells whether that was any.
+    pub(crate) fn makes_room(&'static self) -> bool {
+        let before = self.taken.load(Ordering::SeqCst);
+        self.sweep();
+        self.taken.load(Ordering::SeqCst) < before
+    }
+
     /// Reaps whatever is dead by now; tells whether anything is left.
-    pub(crate) fn sweep(&'static self) -> bool {
+    fn sweep(&'static self) -> bool {
         if self.taken.load(Ordering::SeqCst) == 0 {
             return false;
         }

@@ -4,11 +4,7 @@
 //! held, so that no sibling inherits that end; signals are blocked across the fork, so that none meant for the child
 //! runs a handler of the host in it.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    os::fd::AsRawFd,
-    sync::atomic::Ordering,
-};
+use std::{hash::BuildHasher, os::fd::AsRawFd, sync::atomic::Ordering, time::Instant};
 
 use super::{Job, NoChild, in_time};
 use crate::{
@@ -38,6 +34,7 @@ pub(crate) fn start(
     let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
     let threads = host.threads();
+    let has_terminal = host.terminal.is_there(Instant::now());
     let stdio = host.streams.hold(threads, deadline);
     let mask = signal::block_all();
     // Each of these goes to the child in the child, and stays here in the parent.
@@ -47,18 +44,21 @@ pub(crate) fn start(
         host.streams.release(stdio);
         let Some((pipe, stage)) = ours.take() else { process::exit_now(0) };
         // With the reading ends of others open, we and they would keep each other from seeing that the host is gone.
-        host.flights.all().filter(|fd| *fd != reading_end).for_each(process::close);
+        for fd in host.flights.all().filter(|fd| *fd != reading_end) {
+            process::close(fd);
+        }
         process::close(reading_end);
         child::run(
             Legacy {
                 host: host.pid,
-                mask,
+                has_terminal,
+                mask: &mask,
                 pipe,
                 token,
                 stage,
                 sheets: host.sheets.memory(),
                 stdout_is_free: stdio != Stdio::Taken,
-                options,
+                options: &options,
             },
             job,
         )
@@ -74,5 +74,5 @@ pub(crate) fn start(
 /// A number that no other call of this program, and no chance, puts on a pipe.
 pub(super) fn new_token(host: &Host) -> Token {
     let call = host.calls.fetch_add(1, Ordering::Relaxed);
-    Token(RandomState::new().hash_one((host.pid.as_raw(), call)))
+    Token(host.tokens.hash_one((host.pid.as_raw(), call)))
 }

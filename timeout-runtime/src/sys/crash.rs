@@ -66,8 +66,10 @@ static HANDLER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static mut BEFORE: [mem::MaybeUninit<libc::sigaction>; SIGNALS.len()] = [mem::MaybeUninit::uninit(); SIGNALS.len()];
 
 /// Has `handler` called when a signal that means a crash arrives. For a child with one thread, once.
+#[inline]
 pub(crate) fn report(handler: Handler) {
     HANDLER.store(handler as *mut c_void, Ordering::Relaxed);
+    prepare();
     use_own_stack();
     (0..SIGNALS.len() - 1).for_each(install);
 }
@@ -77,6 +79,7 @@ pub(crate) fn report_used_up_cpu_time() {
     install(SIGNALS.len() - 1);
 }
 
+#[inline]
 fn install(index: usize) {
     let signal = SIGNALS[index];
     // SAFETY: all zeroes is a valid sigaction.
@@ -96,8 +99,9 @@ fn install(index: usize) {
 
 /// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow. A
 /// second one is for whichever other thread crashes.
+#[inline]
 fn use_own_stack() {
-    let stacks = stack::map(2);
+    let stacks = STACKS.load(Ordering::Relaxed);
     if !stacks.is_null() {
         let own = libc::stack_t { ss_sp: stacks, ss_flags: 0, ss_size: stack::SIZE };
         // SAFETY: the mapping has SIZE bytes, stays for the life of the process and is used for nothing else.
@@ -105,6 +109,16 @@ fn use_own_stack() {
         SPARE.store(stacks.wrapping_byte_add(2 * stack::SIZE), Ordering::Release);
     }
 }
+
+/// Maps the stacks for crashes, unless that has been done. Mapped by a host, its children have them as well: a mapping
+/// that nobody has touched is nothing to copy, and making one is.
+pub(crate) fn prepare() {
+    if STACKS.load(Ordering::Relaxed).is_null() {
+        STACKS.store(stack::map(2), Ordering::Relaxed);
+    }
+}
+
+static STACKS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 /// The upper end of a stack for a thread that crashes on too small a one; null when there is none, or no more.
 static SPARE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());

@@ -3,43 +3,49 @@
 //! An epoll instance is shared by a fork. When the child drops a socket that an event loop had registered, the loop's
 //! `EPOLL_CTL_DEL` reaches the *parent's* instance too, and the parent's socket never wakes again. With a private,
 //! empty instance under the same number such a drop harms nobody.
-
 //!
-//! It all goes through rustix, whose system calls touch no page of the C library's: a new process pays for each.
+//! It all goes past the C library, as each page of it that a new process comes to costs more than a system call.
 
 #![expect(unsafe_code, reason = "probing descriptors by number has no safe wrapper")]
 
 use std::{
     fs,
-    mem::ManuallyDrop,
+    hint::black_box,
+    mem::{ManuallyDrop, MaybeUninit},
     os::fd::{BorrowedFd, FromRawFd, OwnedFd},
 };
 
+use nix::libc;
 use rustix::{
-    event::{
-        FdSetElement, PollFd, PollFlags, Timespec, epoll, fd_set_bound, fd_set_insert, fd_set_num_elements, poll,
-        select,
-    },
+    event::epoll,
     io::{DupFlags, Errno, FdFlags, dup3, fcntl_getfd},
 };
 
+use super::raw;
+
 /// Replaces every inherited epoll descriptor; `probe` is any descriptor that no epoll instance watches.
+#[inline]
 pub(crate) fn make_private(probe: BorrowedFd<'_>) {
     for first in (0..LAST).step_by(CHUNK) {
         if first > 0 && !any_from(first) {
             return;
         }
-        let mut fd = first;
-        let mut polled = [(); CHUNK].map(|()| {
-            fd += 1;
-            PollFd::from_borrowed_fd(by_number(fd - 1), PollFlags::empty())
-        });
-        if poll(&mut polled, Some(&AT_ONCE)).is_err() {
+        let mut polled = [const { MaybeUninit::uninit() }; CHUNK];
+        for (fd, entry) in (first..).zip(&mut polled) {
+            // Hidden from the optimizer, which would count by vectors of constants, and they lie in a page of their own.
+            entry.write(libc::pollfd { fd: black_box(fd), events: 0, revents: 0 });
+        }
+        let at_once = AT_ONCE;
+        let arguments = [polled.as_mut_ptr().expose_provenance(), CHUNK, (&raw const at_once).expose_provenance(), 0];
+        // SAFETY: as many entries as are told, and a time.
+        if unsafe { raw::call(libc::SYS_ppoll, arguments) }.is_err() {
             break;
         }
-        for (fd, entry) in (first..).zip(&polled) {
-            if !entry.revents().contains(PollFlags::NVAL) && is_epoll(fd, probe) {
-                replace(fd);
+        for entry in &polled {
+            // SAFETY: each was written above.
+            let entry = unsafe { entry.assume_init_ref() };
+            if entry.revents & libc::POLLNVAL == 0 && is_epoll(entry.fd, probe) {
+                replace(entry.fd);
             }
         }
     }
@@ -56,7 +62,7 @@ const CHUNK: usize = 64;
 /// Beyond this the numbers are listed rather than tried.
 const LAST: i32 = 4096;
 
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const AT_ONCE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What has this number; perhaps nothing.
 fn by_number(fd: i32) -> BorrowedFd<'static> {
@@ -70,20 +76,26 @@ fn by_number(fd: i32) -> BorrowedFd<'static> {
 /// A fork makes the child's table as large as its highest number demands, in steps of 64. In the table, select(2) fails on
 /// a number that is not open and takes one that is off the list; what is beyond it stays untouched. A look at `/proc` tells
 /// as much and takes a new process longer than the rest of its setup.
+#[inline(always)]
 fn any_from(first: i32) -> bool {
-    let mut few = [FdSetElement::default(); 5];
+    const WORD: i32 = u64::BITS.cast_signed();
+    let mut few = [0u64; 5];
     let mut many = Vec::new();
-    let asked = match fd_set_num_elements(1, first + 1) {
-        needed if needed <= few.len() => &mut few[..],
+    let asked = match usize::try_from(first / WORD + 1).unwrap_or_default() {
+        needed if needed <= few.len() => &mut few[..needed],
         needed => {
-            many.resize(needed, FdSetElement::default());
-            &mut many
+            many.resize(needed, 0);
+            &mut many[..]
         }
     };
-    fd_set_insert(asked, first);
-    // SAFETY: the set has room for `first`; what is not open is only ever asked about.
-    let exceptions = unsafe { select(first + 1, None, None, Some(asked), Some(&AT_ONCE)) };
-    exceptions != Ok(0) || fd_set_bound(asked) == 0
+    let Some(last) = asked.last_mut() else { return false };
+    *last = 1;
+    let (number, asked_at) = ((first + 1).cast_unsigned() as usize, asked.as_mut_ptr().expose_provenance());
+    let at_once = AT_ONCE;
+    let arguments = [number, 0, 0, asked_at, (&raw const at_once).expose_provenance(), 0];
+    // SAFETY: the set has a bit for each number up to `first`; what is not open is only ever asked about.
+    let exceptions = unsafe { raw::call(libc::SYS_pselect6, arguments) };
+    exceptions != Ok(0) || asked.last() == Some(&0)
 }
 
 /// Tells an epoll instance by the error for removing what it does not watch.
@@ -106,7 +118,6 @@ mod tests {
 
     use nix::{
         errno::Errno,
-        libc,
         sys::{
             epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
             wait::{WaitStatus, waitpid},

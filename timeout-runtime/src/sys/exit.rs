@@ -15,6 +15,7 @@ static HANDLER: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Has `handler` run first of all exit handlers, as they run last in, first out.
 ///
 /// Only glibc tells a handler the code. Elsewhere the host's handlers run in the child, as after any fork.
+#[inline]
 pub(crate) fn instead_of_exit_handlers(handler: Handler) {
     HANDLER.store(handler as *mut c_void, Ordering::Relaxed);
     register();

@@ -8,10 +8,12 @@
 pub(crate) enum Op {
     Pipe,
     Mmap,
+    Terminal,
     Fork,
     PidfdOpen,
     PidfdSignal,
     Setsid,
+    Setpgid,
     DeathSignal,
     Subreaper,
     Lifeline,

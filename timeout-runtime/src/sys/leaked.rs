@@ -43,19 +43,13 @@ impl<T: Sync> Leaked<T> {
         }
     }
 
-    /// Puts a value there for ever, in place of what was there.
-    pub(crate) fn set(&self, value: T) -> &'static T {
-        let new = Box::leak(Box::new(value));
-        self.pointer.store(new, Ordering::Release);
-        new
-    }
-
     /// Gives the value, if there is one. Async-signal-safe.
     pub(crate) fn get(&self) -> Option<&'static T> {
         to_reference(self.pointer.load(Ordering::Acquire))
     }
 
     /// Forgets the value.
+    #[inline]
     pub(crate) fn forget(&self) {
         self.pointer.store(ptr::null_mut(), Ordering::Release);
     }

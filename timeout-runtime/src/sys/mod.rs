@@ -15,6 +15,7 @@ pub(crate) mod fd;
 pub(crate) mod fdpass;
 pub(crate) mod futex;
 pub(crate) mod image;
+pub(crate) mod in_place;
 pub(crate) mod leaked;
 pub(crate) mod lifeline;
 pub(crate) mod pidfd;
@@ -23,6 +24,7 @@ pub(crate) mod place;
 pub(crate) mod process;
 #[cfg(feature = "fastrand")]
 pub(crate) mod random;
+pub(crate) mod raw;
 pub(crate) mod rlimit;
 pub(crate) mod sampler;
 pub(crate) mod sched;

@@ -18,6 +18,7 @@ use nix::{
 use super::{
     fault::{self, Op},
     fd::above_stdio,
+    raw,
 };
 
 /// Makes a pipe whose ends are closed by `exec` and never block; the writing end does after [`disarm`](super::lifeline::disarm).
@@ -42,15 +43,39 @@ pub(crate) fn has_bytes(pipe: BorrowedFd<'_>) -> bool {
 }
 
 /// Writes all of `bytes`, waiting for the reader where the pipe is full.
+#[inline]
 pub(crate) fn write_all(pipe: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        match fault::check(Op::Write).and_then(|()| unistd::write(pipe, bytes)) {
+        match fault::check(Op::Write).and_then(|()| write(pipe, bytes)) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+/// Writes parts that together are small enough to go through at once or not at all (`PIPE_BUF`, pipe(7)).
+#[inline]
+pub(crate) fn write_at_once<const N: usize>(pipe: BorrowedFd<'_>, parts: [&[u8]; N]) -> Result<()> {
+    let parts = parts.map(|part| [part.as_ptr().expose_provenance(), part.len()]);
+    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, parts.as_ptr().expose_provenance(), N];
+    loop {
+        // SAFETY: each part is an address and a length, as in `struct iovec`, and is only read.
+        let written = fault::check(Op::Write)
+            .and_then(|()| unsafe { raw::call(libc::SYS_writev, arguments) }.map_err(Errno::from_raw));
+        match written {
+            Err(Errno::EINTR) => {}
+            written => return written.map(drop),
+        }
+    }
+}
+
+#[inline]
+fn write(pipe: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    let arguments = [pipe.as_raw_fd().cast_unsigned() as usize, bytes.as_ptr().expose_provenance(), bytes.len()];
+    // SAFETY: the kernel reads the bytes, and no more of them than there are.
+    unsafe { raw::call(libc::SYS_write, arguments) }.map_err(Errno::from_raw)
 }
 
 /// Asks for a pipe of 1 MiB; stays as it is where the user's allowance of pipe memory is spent (pipe(7)).

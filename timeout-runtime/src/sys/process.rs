@@ -11,12 +11,19 @@ use std::{
 use nix::{
     Result,
     errno::Errno,
+    fcntl::{OFlag, open},
     libc,
-    sys::resource::{UsageWho, getrusage},
+    sys::{
+        resource::{UsageWho, getrusage},
+        stat::Mode,
+    },
     unistd::{self, ForkResult, Pid},
 };
 
-use super::fault::{self, Op};
+use super::{
+    fault::{self, Op},
+    raw,
+};
 use crate::report::Usage;
 
 /// Forks; the child runs `child` and nothing else, whether that returns, unwinds or neither.
@@ -47,35 +54,54 @@ impl Drop for Bomb {
 }
 
 /// Ends the process at once: no destructors, no `atexit` handlers, no flushing.
+#[inline]
 pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: takes a number.
+    let _ = unsafe { raw::call(libc::SYS_exit_group, [code.cast_unsigned() as usize]) };
     // SAFETY: `_exit` has no preconditions and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// Puts the process into a session and process group of its own.
+#[inline]
 pub(crate) fn new_session() -> Result<()> {
     fault::check(Op::Setsid)?;
-    unistd::setsid().map(drop)
+    rustix::process::setsid().map(drop).map_err(errno)
+}
+
+/// Puts the process into a process group of its own, in the session of its parent.
+#[inline]
+pub(crate) fn new_group() -> Result<()> {
+    fault::check(Op::Setpgid)?;
+    rustix::process::setpgid(None, None).map_err(errno)
+}
+
+/// Whether this process has a controlling terminal, or may have one.
+pub(crate) fn has_terminal() -> bool {
+    // By this name a process opens its own terminal, and without one there is no such device (tty(4)).
+    let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let opened = fault::check(Op::Terminal).and_then(|()| open("/dev/tty", flags, Mode::empty()));
+    opened.map_or_else(|errno| errno != Errno::ENXIO, |_| true)
 }
 
 /// Makes orphaned descendants children of this process, where they can be found.
+#[inline]
 pub(crate) fn adopt_orphans() -> Result<()> {
     fault::check(Op::Subreaper)?;
-    // SAFETY: sets a flag on this process.
-    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+    // Any number but 0 is this process.
+    rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).map_err(errno)
 }
 
 /// Keeps a crash from writing a core file or waking a core-dump handler, either of which would delay the death.
 ///
 /// A soft limit of exactly 1 does both: it is too small for a file, and the kernel takes it as "do not pipe to a
 /// handler" (core(5); `fs/coredump.c`). 0 would not stop a handler.
+#[inline]
 pub(crate) fn no_core_dump() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit to write to.
-    if unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) } == 0 && limit.rlim_max >= 1 {
-        limit.rlim_cur = 1;
-        // SAFETY: `limit` is a valid rlimit to read.
-        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+    if limit.maximum != Some(0) {
+        let limit = rustix::process::Rlimit { current: Some(1), ..limit };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
     }
 }
 
@@ -87,11 +113,12 @@ pub(crate) fn has_foreign_rights() -> bool {
 }
 
 /// Whether this process has any child, living or dead. For a subreaper that means: any descendant at all.
+#[inline]
 pub(crate) fn has_children() -> bool {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: a null siginfo is allowed by Linux; WNOWAIT leaves every child as it was.
-    let result = unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, std::ptr::null_mut::<u8>(), flags, 0) };
-    result == 0 || Errno::last() != Errno::ECHILD
+    // SAFETY: no place for an answer is given, which Linux allows; WNOWAIT leaves every child as it was.
+    let result = unsafe { raw::call(libc::SYS_waitid, [libc::P_ALL as usize, 0, 0, flags as usize]) };
+    result != Err(libc::ECHILD)
 }
 
 /// What this process and those of its children that it has waited for have used so far. Async-signal-safe.
@@ -135,7 +162,18 @@ pub(crate) fn is_copy() -> bool {
     flags.is_none_or(|flags| flags & FORKED_NO_EXEC != 0)
 }
 
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
+/// The number of this process, asked for without the C library.
+#[inline]
+pub(crate) fn id() -> Pid {
+    Pid::from_raw(rustix::process::Pid::as_raw(Some(rustix::process::getpid())))
+}
+
 /// Closes an inherited descriptor by its number.
+#[inline]
 pub(crate) fn close(fd: i32) {
     // SAFETY: as for `close_range` below: used by a child on what its host alone goes on using.
     let _ = unsafe { rustix::io::try_close(fd) };
@@ -145,16 +183,20 @@ pub(crate) fn close(fd: i32) {
 /// as they may still run and would find their files closed, or other files under their numbers.
 ///
 /// Kernels before Linux 5.9 do not have the call: then nothing happens.
+#[inline]
 pub(crate) fn close_all_but(kept: i32) {
     let Ok(kept) = u32::try_from(kept) else { return };
     close_range(3, kept.saturating_sub(1));
     close_range(kept.saturating_add(1), u32::MAX);
 }
 
+#[inline]
 fn close_range(first: u32, last: u32) {
     if first <= last {
         // SAFETY: closing what somebody in this process still counts on would be wrong; the one caller does it when
         // only the last frame is left to be written by this thread and `_exit` to be called.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_UNSHARE) };
+        let _ = unsafe {
+            raw::call(libc::SYS_close_range, [first, last, libc::CLOSE_RANGE_UNSHARE].map(|number| number as usize))
+        };
     }
 }

@@ -24,7 +24,7 @@ use nix::{
     unistd::{Pid, getpid, getppid, gettid},
 };
 
-use super::{leaked::Leaked, sheet::Sheet, unwind};
+use super::{in_place::InPlace, sheet::Sheet, unwind};
 
 const SIGNAL: c_int = libc::SIGURG;
 
@@ -32,7 +32,7 @@ const SIGNAL: c_int = libc::SIGURG;
 const LEVELS: usize = 8;
 
 /// The sheets of this process's callers, the outermost first.
-static SHEETS: [Leaked<&'static [Sheet]>; LEVELS] = [const { Leaked::new() }; LEVELS];
+static SHEETS: [InPlace<&'static [Sheet]>; LEVELS] = [const { InPlace::new() }; LEVELS];
 
 /// How many calls this process is inside of.
 static LEVEL: AtomicUsize = AtomicUsize::new(0);
@@ -72,6 +72,7 @@ impl Question {
 }
 
 /// Has this process, a new child, answer what its caller asks by `sheets`.
+#[inline]
 pub(crate) fn answer_into(sheets: &'static [Sheet]) {
     unwind::forget_bottom();
     WAITS.iter().for_each(Wait::clear);
@@ -132,7 +133,7 @@ extern "C" fn on_question(_signal: c_int, info: *mut libc::siginfo_t, context: *
 }
 
 fn answer(question: Question, context: &libc::ucontext_t) {
-    let sheets = SHEETS.get(question.level).and_then(Leaked::get).copied().unwrap_or(&[]);
+    let sheets = SHEETS.get(question.level).and_then(InPlace::get).copied().unwrap_or(&[]);
     let Some(sheet) = sheets.get(question.sheet) else { return };
     let Some(slot) = sheet.reserve() else { return };
     let (process, thread) = (getpid().as_raw(), gettid().as_raw());

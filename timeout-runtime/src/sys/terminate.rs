@@ -9,7 +9,7 @@ use std::{ffi::c_int, mem, ptr};
 
 use nix::{errno::Errno, libc};
 
-use super::signal;
+use super::signal::{self, handler_of};
 
 /// Has this process outlive its descendants when SIGTERM comes, unless SIGTERM is ignored.
 pub(crate) fn last() {
@@ -44,12 +44,4 @@ fn reap_all() {
             return;
         }
     }
-}
-
-fn handler_of(signal: c_int) -> Option<libc::sighandler_t> {
-    // SAFETY: all zeroes is a valid sigaction.
-    let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: reads the disposition into `action`.
-    let read = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
-    (read == 0).then_some(action.sa_sigaction)
 }

@@ -60,11 +60,13 @@ impl fmt::Debug for Frames {
 static BOTTOM: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes the place of `marker` for the outer end of the body's stack. What lies beyond is a copy of the caller's.
+#[inline]
 pub(crate) fn begin_at(marker: &u8) {
     BOTTOM.store(std::ptr::from_ref(marker).addr(), Ordering::Relaxed);
 }
 
 /// Forgets the outer end that a forked process has inherited.
+#[inline]
 pub(crate) fn forget_bottom() {
     BOTTOM.store(0, Ordering::Relaxed);
 }

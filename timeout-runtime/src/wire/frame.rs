@@ -26,8 +26,7 @@ const HEADER: usize = 56;
 const LENGTH: usize = HEADER - 8;
 const MARK: usize = 8;
 
-/// A frame up to this size is written by one call, which other writers cannot split (pipe(7)). Small, as the buffer lies
-/// on a stack whose every page a child pays for.
+/// A frame up to this size is written by one call, which other writers cannot split (pipe(7)).
 const SMALL: usize = 512;
 
 /// What is read at once while it is not known what comes. A payload of more goes straight to where it belongs.
@@ -54,6 +53,7 @@ const HAS_DESCENDANTS: u32 = 1;
 const HAS_USAGE: u32 = 2;
 
 /// Writes one frame. Async-signal-safe.
+#[inline]
 pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Remarks, payload: &[u8]) -> Result<()> {
     let decoding = u64::try_from(remarks.decoding.as_nanos()).unwrap_or(u64::MAX);
     let mut header = [0; HEADER];
@@ -75,11 +75,7 @@ pub(crate) fn send(pipe: BorrowedFd<'_>, token: Token, kind: Kind, remarks: Rema
 
     let whole = HEADER + payload.len() + MARK;
     if whole <= SMALL {
-        let mut buffer = [0; SMALL];
-        buffer[..HEADER].copy_from_slice(&header);
-        buffer[HEADER..whole - MARK].copy_from_slice(payload);
-        buffer[whole - MARK..whole].copy_from_slice(&mark);
-        return pipe::write_all(pipe, &buffer[..whole]);
+        return pipe::write_at_once(pipe, [&header, payload, &mark]);
     }
     if payload.len() > 64 << 10 {
         pipe::widen(pipe);
@@ -254,6 +250,7 @@ fn mark(remarks: Remarks, message: Message) -> State {
 
 /// The mark behind the payload of a frame with this header. Every step can be undone, so that a header that differs in
 /// one word has another mark: a kind, a length or a remark that was changed is found.
+#[inline]
 fn end_mark(header: &[u8; HEADER]) -> [u8; MARK] {
     let mut mark = 0u64;
     for word in header.as_chunks().0 {

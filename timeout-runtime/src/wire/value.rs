@@ -15,7 +15,7 @@ use castaway::cast;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::codec;
-use crate::sys::pipe::PlainVec;
+use crate::sys::pipe::{self, PlainVec};
 
 /// A value made ready for the journey.
 pub(crate) enum Packed<'a> {
@@ -101,18 +101,84 @@ impl<P: AnyBitPattern + NoUninit> Landing for PlainVec<P> {
 }
 
 /// Holds a value that arrives, and gives it when it is whole.
-pub(crate) trait Inbox<T> {
-    fn landing(&mut self) -> &mut dyn Landing;
+pub(crate) enum Inbox<T> {
+    /// Without the heap: after a fork, each page of it that is touched again is copied.
+    Number(NumberBytes),
+    Other(Box<dyn Opens<T>>),
+}
+
+impl<T> Inbox<T> {
+    pub(crate) fn landing(&mut self) -> &mut dyn Landing {
+        match self {
+            Inbox::Number(bytes) => bytes,
+            Inbox::Other(inbox) => inbox.landing(),
+        }
+    }
+
     /// Opens what has arrived; says what is wrong with it otherwise.
+    pub(crate) fn open(self) -> Result<T, String> {
+        match self {
+            Inbox::Number(bytes) => bytes.whole().and_then(number).ok_or_else(|| "it is not one number".into()),
+            Inbox::Other(inbox) => inbox.open(),
+        }
+    }
+}
+
+/// The memory of a number that arrives.
+pub(crate) struct NumberBytes {
+    bytes: [u8; size_of::<u128>()],
+    size: usize,
+    filled: usize,
+}
+
+impl NumberBytes {
+    fn of(size: usize) -> NumberBytes {
+        NumberBytes { bytes: [0; _], size, filled: 0 }
+    }
+
+    fn rest(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.filled..self.size]
+    }
+
+    fn whole(&self) -> Option<&[u8]> {
+        (self.filled == self.size).then(|| &self.bytes[..self.size])
+    }
+}
+
+impl Landing for NumberBytes {
+    fn make_room(&mut self, left: u64) -> Result<(), String> {
+        let fits = usize::try_from(left).is_ok_and(|left| left <= self.rest().len());
+        if fits { Ok(()) } else { Err("it is more than one number".into()) }
+    }
+
+    fn copy_from(&mut self, bytes: &[u8]) -> usize {
+        let rest = self.rest();
+        let count = bytes.len().min(rest.len());
+        rest[..count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
+        count
+    }
+
+    fn read_from(&mut self, pipe: BorrowedFd<'_>, at_most: u64) -> nix::Result<usize> {
+        let rest = self.rest();
+        let length = rest.len().min(usize::try_from(at_most).unwrap_or(usize::MAX));
+        let count = pipe::read(pipe, &mut rest[..length])?;
+        self.filled += count;
+        Ok(count)
+    }
+}
+
+/// The same for every other type, by its own kind of landing.
+pub(crate) trait Opens<T> {
+    fn landing(&mut self) -> &mut dyn Landing;
     fn open(self: Box<Self>) -> Result<T, String>;
 }
 
 struct Encoded(PlainVec<u8>);
 struct Text(PlainVec<u8>);
 struct Numbers<P>(PlainVec<P>);
-struct Number<P>(PlainVec<P>);
 
-impl<T: DeserializeOwned> Inbox<T> for Encoded {
+impl<T: DeserializeOwned> Opens<T> for Encoded {
     fn landing(&mut self) -> &mut dyn Landing {
         &mut self.0
     }
@@ -123,7 +189,7 @@ impl<T: DeserializeOwned> Inbox<T> for Encoded {
     }
 }
 
-impl<T> Inbox<T> for Text {
+impl<T> Opens<T> for Text {
     fn landing(&mut self) -> &mut dyn Landing {
         &mut self.0
     }
@@ -169,34 +235,30 @@ macro_rules! plain_numbers {
         }
 
         /// An inbox for a value of type `T`, of the kind that [`pack`] chooses for it.
-        pub(crate) fn inbox<T: DeserializeOwned>() -> Box<dyn Inbox<T>> {
+        pub(crate) fn inbox<T: DeserializeOwned>() -> Inbox<T> {
             let sample = None::<T>;
+            $(if cast!(&sample, &Option<$number>).is_ok() {
+                return Inbox::Number(NumberBytes::of(size_of::<$number>()));
+            })*
             if cast!(&sample, &Option<String>).is_ok() {
-                return Box::new(Text(PlainVec::new()));
+                return Inbox::Other(Box::new(Text(PlainVec::new())));
             }
             $(if cast!(&sample, &Option<Vec<$number>>).is_ok() {
-                return Box::new(Numbers::<$number>(PlainVec::new()));
+                return Inbox::Other(Box::new(Numbers::<$number>(PlainVec::new())));
             })*
-            $(if cast!(&sample, &Option<$number>).is_ok() {
-                return Box::new(Number::<$number>(PlainVec::new()));
-            })*
-            Box::new(Encoded(PlainVec::new()))
+            Inbox::Other(Box::new(Encoded(PlainVec::new())))
         }
 
-        $(impl<T> Inbox<T> for Number<$number> {
-            fn landing(&mut self) -> &mut dyn Landing {
-                &mut self.0
-            }
+        /// The number whose memory this is.
+        fn number<T>(bytes: &[u8]) -> Option<T> {
+            let mut result = None::<T>;
+            $(if let Ok(slot) = cast!(&mut result, &mut Option<$number>) {
+                *slot = bytemuck::try_pod_read_unaligned(bytes).ok();
+            })*
+            result
+        }
 
-            fn open(self: Box<Self>) -> Result<T, String> {
-                let number = self.0.finish().filter(|numbers| numbers.len() == 1).ok_or("it is not one number")?[0];
-                into(number, |number, result: &mut Option<T>| {
-                    cast!(result, &mut Option<$number>).map(|slot| *slot = Some(number)).ok()
-                })
-            }
-        })*
-
-        $(impl<T> Inbox<T> for Numbers<$number> {
+        $(impl<T> Opens<T> for Numbers<$number> {
             fn landing(&mut self) -> &mut dyn Landing {
                 &mut self.0
             }
@@ -251,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_not_one_number_is_an_error() {
-        for bytes in [0, 3, 8, 16] {
+        for bytes in [0, 3, 8] {
             let mut inbox = inbox::<u64>();
             for _ in 0..bytes {
                 inbox.landing().make_room(1).unwrap();
@@ -259,6 +321,9 @@ mod tests {
             }
             assert_eq!(inbox.open().is_ok(), bytes == 8, "{bytes} bytes");
         }
+        assert!(inbox::<u64>().landing().make_room(9).is_err());
+        assert!(inbox::<u128>().landing().make_room(u64::MAX).is_err());
+        assert_eq!(inbox::<u16>().landing().copy_from(&[1; 100]), 2);
     }
 
     #[test]
