@@ -60,6 +60,7 @@ by_server![
     a_slow_call_blocks_no_other,
     many_threads_call_at_once,
     a_large_argument_streams,
+    a_variable_for_the_host_is_none_for_a_worker,
     an_argument_that_is_not_read_does_not_hold_the_call,
     what_cannot_be_decoded_is_lost_before_the_body_has_run,
     what_cannot_be_encoded_is_not_started,
@@ -281,6 +282,14 @@ fn a_large_argument_streams(_: Start) {
         .run_in_server(bytes, |bytes: Vec<u8>| (bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()))
         .unwrap();
     assert_eq!((length, told), (192 << 20, sum));
+}
+
+fn a_variable_for_the_host_is_none_for_a_worker(_: Start) {
+    assert_eq!(ask(|()| 7), 7);
+    // The host has looked, and does not look again.
+    raw::set_variable("TIMEOUT_INLINE", "1");
+    assert_eq!(ask(|()| 8), 8);
+    raw::remove_variable("TIMEOUT_INLINE");
 }
 
 fn an_argument_that_is_not_read_does_not_hold_the_call(_: Start) {
