@@ -4,6 +4,8 @@
 //! not depend on the call is done ahead. Then it sleeps until its order comes, or nobody is left who could send one.
 
 use std::{
+    hint::black_box,
+    io,
     ops::Range,
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,19 +18,23 @@ use nix::{
 };
 
 use super::{
-    Options,
+    Options, hooks, limits,
     outbox::{self, Outbox},
     panic,
     run::{begin, not_started},
 };
 use crate::{
+    inline,
     resources::Bounds,
     sys::{
-        crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, sched, signal, stdout,
-        terminate,
+        crash, environment, exit, fd, fdpass, image, lifeline,
+        pipe::PlainVec,
+        process,
+        sched::{self, Cores},
+        signal, stack, stdout, terminate,
     },
     wire::{
-        frame::Token,
+        frame::{self, Remarks, Token},
         message::Kind,
         order::{Description, HEAD, Head},
         stage::StageCell,
@@ -45,6 +51,16 @@ pub(crate) struct Spare {
     pub(crate) stage: Option<StageCell>,
 }
 
+/// Does once, in the server, what every worker inherits. Why each is needed is told in [`run`](super::run).
+pub(crate) fn prepare_server() {
+    // The host has not been asked to run bodies itself, whatever its environment says by the time of a call.
+    inline::turn_off();
+    process::no_core_dump();
+    crash::report(outbox::on_crash);
+    exit::instead_of_exit_handlers(outbox::on_exit);
+    panic::watch();
+}
+
 /// Becomes a worker, waits for its order and carries it out. All signals are blocked since before the fork.
 pub(crate) fn run(spare: Spare) -> ! {
     let Spare { server, pipe, line, stage } = spare;
@@ -53,15 +69,13 @@ pub(crate) fn run(spare: Spare) -> ! {
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();
-    process::no_core_dump();
-    crash::report(outbox::on_crash);
-    exit::instead_of_exit_handlers(outbox::on_exit);
-    panic::watch();
     // The news of its server's end is a signal.
     signal::set_mask(&SigSet::empty());
-    rehearse(&line);
+    rehearse(&line, stage.as_ref());
     sched::be_patient(false);
+    let cores = Cores::of_this_thread();
     let Some(mut arrival) = receive_head(&line) else { process::exit_now(0) };
+    cores.take_back();
     let order = receive_rest(&line, &mut arrival);
     let is_measured = order.as_ref().is_ok_and(|(description, _)| description.options.is_measured);
     let outbox = Outbox::open(pipe, arrival.head.token, stage, true, is_measured);
@@ -138,9 +152,13 @@ fn receive_bytes(line: &OwnedFd, arrival: &mut Arrival, count: u64) -> Result<Ve
     Ok(landing.finish().unwrap_or_default())
 }
 
-/// Does once what every call does, with nothing: each page of code and data that a new process touches for the first time
-/// takes about a microsecond, and that is better spent before anybody waits.
-fn rehearse(line: &OwnedFd) {
+/// Does what every call does, with nothing: each page of code and data that a new process touches for the first time takes
+/// some microseconds, and those are better spent before anybody waits.
+fn rehearse(line: &OwnedFd, stage: Option<&StageCell>) {
+    stack::touch();
+    if let Some(stage) = stage {
+        stage.touch();
+    }
     let options = Options { has_grace: false, watch_panics: true, is_measured: false, bounds: Bounds::default() };
     let description = Description { thunk: 0, options, mask: 0, environment: None, streams: [true; 3] };
     let bytes = description.to_bytes().unwrap_or_default();
@@ -152,11 +170,19 @@ fn rehearse(line: &OwnedFd) {
     let mut arrival = Arrival { head, fds: Vec::new(), bytes: first, rest: 0..bytes.len().min(FIRST) };
     let _ = receive_rest(line, &mut arrival);
     let _ = settle(&description, Vec::new());
+    let _ = image::thunk_at(0);
+    let _ = limits::set(&description.options.bounds);
+    // A kernel that gives no random numbers is told of by the call.
+    let _ = catch_unwind(hooks::reseed_ahead);
     let value = (1u64, String::from("a text"));
     let _ = value::pack(&value).map(|packed| value::rehearse::<(u64, String)>(&packed).is_ok());
     let _ = value::unpack::<u64>(&[0; 8]);
     let _ = catch_unwind(process::has_children);
     stdout::flush();
+    // The comparison that the C library has for this processor.
+    let _ = black_box(&b"one name"[..]) == black_box(&b"or other"[..]);
+    // The standard output of the server is nobody's.
+    let _ = frame::send(io::stdout().as_fd(), Token(0), Kind::Value, Remarks::default(), &[0; 8]);
 }
 
 /// Takes the place in the system that the host has: where it is, what it is told, and where it reads and prints.

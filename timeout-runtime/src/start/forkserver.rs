@@ -26,7 +26,7 @@ use crate::{
         worker::{Origin, Worker},
         zygote::{NoWorker, Waiting, Zygote},
     },
-    sys::{fd, fdpass, image},
+    sys::{fd, fdpass, image, sched},
     wire::order::{Description, Head},
 };
 
@@ -43,6 +43,10 @@ const ATTEMPTS: u32 = 3;
 
 /// Arguments up to this size are copied into one message with the rest.
 const SMALL: usize = 16 << 10;
+
+/// Within so short a limit a worker starts on a core of its own, if there is one: should its body spin, it does not hold up
+/// the caller.
+const ALONE: Duration = Duration::from_millis(10);
 
 /// Gives `order` to a worker.
 pub(crate) fn start(
@@ -108,6 +112,10 @@ fn send(
     let behind = if arguments.len() <= SMALL { &[][..] } else { arguments };
     if behind.is_empty() {
         first.extend_from_slice(arguments);
+    }
+    if behind.is_empty() && deadline.left().is_none_or(|left| left > ALONE) {
+        // This thread is about to sleep, and its core is awake.
+        sched::call_here(waiting.pid);
     }
     let mut has_gone = false;
     for (bytes, fds) in [(&first[..], &fds[..]), (behind, &[])] {
