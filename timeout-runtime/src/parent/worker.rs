@@ -126,6 +126,14 @@ impl Worker {
         Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
     }
 
+    /// Where a worker of the fork server reads its order, and its descriptor.
+    pub(crate) fn line(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+        match &self.process.parent {
+            Parent::Host => None,
+            Parent::Zygote { line, .. } => Some((line.as_fd(), self.pidfd()?)),
+        }
+    }
+
     /// Where the program's code begins in a worker that is no copy of this process.
     pub(crate) fn foreign_code(&self) -> Option<u64> {
         match self.process.parent {

@@ -28,7 +28,9 @@ use nix::{
 use crate::{
     child::{panic, spare},
     sys::{
-        fd, fdpass, image, lifeline,
+        fd, fdpass, image,
+        inflow::Inflow,
+        lifeline,
         pidfd::{self, Whom},
         pipe, process, sched, signal,
     },
@@ -171,7 +173,7 @@ impl Server {
         };
         for number in preloads {
             let preload = image::thunk_at(number).ok_or("the fork server does not know a preload")?;
-            catch_unwind(AssertUnwindSafe(|| preload(Vec::new())))
+            catch_unwind(AssertUnwindSafe(|| preload(Inflow::default())))
                 .map_err(|payload| format!("a preload panicked: {}", panic::text(&*payload)))?;
         }
         // A preload may have set some; every worker starts without, and this once is cheaper than in each.
@@ -310,7 +312,7 @@ impl Server {
         let is_sent = self.answer(&Answer::Worker { pid, slot, code: image::code_start() }, &fds);
         let phase = if is_sent { Phase::Held } else { Phase::Dropped };
         let stage = self.stages.at(slot);
-        let worker = Worker { pid, pidfd, line: kept, host_end: host_end, slot, stage, phase };
+        let worker = Worker { pid, pidfd, line: kept, host_end, slot, stage, phase };
         if !is_sent {
             worker.kill();
         }

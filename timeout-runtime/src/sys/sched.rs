@@ -79,13 +79,13 @@ pub(crate) fn keep_off_this_core(pid: Pid) {
     });
 }
 
-/// Has a process that sleeps wake up on the core that the calling thread is on. For a thread that wakes it and then sleeps
-/// itself: to wake another core takes longer than a short body runs. The process takes its [`Cores`] back itself.
+/// Has a process that sleeps wake up on the calling thread's core. For a thread that wakes it and then sleeps itself: to
+/// wake another core takes longer than a short body runs. The process takes its [`Cores`] back itself.
 ///
-/// Where it is forbidden, nothing changes.
-pub(crate) fn call_here(pid: Pid) {
+/// `false` where it is forbidden.
+pub(crate) fn call_here(pid: Pid) -> bool {
     let mut here = CpuSet::new();
-    let _ = sched_getcpu().and_then(|core| here.set(core)).and_then(|()| sched_setaffinity(pid, &here));
+    sched_getcpu().and_then(|core| here.set(core)).and_then(|()| sched_setaffinity(pid, &here)).is_ok()
 }
 
 /// The cores that this thread may run on.

@@ -138,4 +138,16 @@ mod tests {
         drop(cells);
         assert!(stages.take().is_some());
     }
+
+    #[test]
+    fn a_child_is_on_offer_until_it_is_taken() {
+        let cell = Stages::new().at(3).unwrap();
+        cell.offer();
+        cell.touch();
+        assert!(cell.is_on_offer());
+        cell.set(Stage::Setup);
+        cell.touch();
+        assert!(!cell.is_on_offer());
+        assert_eq!(cell.get(), Stage::Setup);
+    }
 }
