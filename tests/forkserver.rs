@@ -29,7 +29,7 @@ use nix::{
     unistd::{Pid, getpid, getppid, getuid},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use timeout_runtime::{Call, Cancel, Ran, Reason, Resource, Rlimit, TimedOut, forkserver};
+use timeout_runtime::{Call, Cancel, Ran, Reason, Resource, Rlimit, TimedOut, forkserver, timeout};
 
 /// Turns functions into tests by the fork server alone, which has been started.
 macro_rules! by_server {
@@ -60,6 +60,9 @@ by_server![
     a_slow_call_blocks_no_other,
     many_threads_call_at_once,
     a_large_argument_streams,
+    a_large_argument_is_in_memory_once_at_either_end,
+    a_variable_for_the_host_is_none_for_a_worker,
+    as_many_spares_wait_as_the_demand_asks_for,
     an_argument_that_is_not_read_does_not_hold_the_call,
     what_cannot_be_decoded_is_lost_before_the_body_has_run,
     what_cannot_be_encoded_is_not_started,
@@ -281,6 +284,76 @@ fn a_large_argument_streams(_: Start) {
         .run_in_server(bytes, |bytes: Vec<u8>| (bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()))
         .unwrap();
     assert_eq!((length, told), (192 << 20, sum));
+}
+
+#[timeout(50, start = forkserver)]
+fn peak_with(bytes: &[u8], owned: Vec<u32>) -> (usize, u64, u64) {
+    let ends = [bytes.first(), bytes.last()].map(|byte| u64::from(*byte.unwrap()));
+    let sum = ends.iter().sum::<u64>() + u64::from(*owned.last().unwrap());
+    (size_of_val(bytes) + size_of_val(&owned[..]), sum, procs::status("VmHWM"))
+}
+
+fn a_large_argument_is_in_memory_once_at_either_end(_: Start) {
+    const SIZE: usize = 128 << 20;
+    /// What else there is, in KiB.
+    const REST: u64 = 40 << 10;
+    let (bytes, numbers) = (vec![1u8; SIZE], vec![2u32; SIZE / 4]);
+    let before = procs::status("VmHWM");
+    let (length, sum, peak) = peak_with(&bytes, numbers).unwrap();
+    let after = procs::status("VmHWM");
+    assert_eq!((length, sum), (2 * SIZE, 1 + 1 + 2));
+    assert!(after < before + REST, "the host had {before} KiB, and then {after} KiB");
+    let both = 2 * SIZE as u64 / 1024;
+    assert!((both..both + REST).contains(&peak), "the worker had {peak} KiB");
+}
+
+fn a_variable_for_the_host_is_none_for_a_worker(_: Start) {
+    assert_eq!(ask(|()| 7), 7);
+    // The host has looked, and does not look again.
+    raw::set_variable("TIMEOUT_INLINE", "1");
+    assert_eq!(ask(|()| 8), 8);
+    raw::remove_variable("TIMEOUT_INLINE");
+}
+
+fn as_many_spares_wait_as_the_demand_asks_for(_: Start) {
+    let server = server();
+    let spares = || procs::tagged(&scenario::tag()).into_iter().filter(|pid| ![getpid(), server].contains(pid)).count();
+    // Workers that have ended are gone by then, and new spares are there.
+    let settled = || {
+        let (begin, mut last, mut since) = (Instant::now(), spares(), Instant::now());
+        while since.elapsed() < Duration::from_millis(100) {
+            assert!(begin.elapsed() < SOON, "the spares do not settle");
+            thread::sleep(Duration::from_millis(2));
+            let now = spares();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        last
+    };
+    assert_eq!(settled(), 2);
+    // More callers at once than there are spares have to wait for theirs.
+    let (cancel, mark) = (Cancel::new(), Mark::new());
+    thread::scope(|scope| {
+        let body = |mark: Mark| {
+            mark.tell(1);
+            raw::pause()
+        };
+        for _ in 0..24 {
+            let (cancel, mark) = (&cancel, mark.again());
+            scope.spawn(move || Call::new(LONG).cancel(cancel).run_in_server(mark, body).unwrap_err());
+        }
+        let _: Vec<_> = (0..24).map(|_| mark.hear()).collect();
+        cancel.cancel();
+    });
+    let most = settled();
+    assert!((3..=8).contains(&most), "{most} spares");
+    // From then on nobody waits: a spare that is taken now and then is not replaced, but for the last two.
+    for expected in [most - 1, (most - 2).max(2)] {
+        thread::sleep(Duration::from_millis(1050));
+        ask(|()| ());
+        assert_eq!(settled(), expected);
+    }
 }
 
 fn an_argument_that_is_not_read_does_not_hold_the_call(_: Start) {

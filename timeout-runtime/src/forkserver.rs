@@ -48,7 +48,13 @@
 
 use std::io;
 
-use crate::{IntoLimit, deadline::Deadline, parent::host::Host, start, sys::image};
+use crate::{
+    IntoLimit,
+    deadline::Deadline,
+    parent::host::Host,
+    start,
+    sys::{image, inflow::Inflow},
+};
 
 /// Starts the fork server now, if there is none, and waits until a first worker is ready, for `patience` at most.
 ///
@@ -109,6 +115,6 @@ pub fn preload<F: Fn() + Copy>(load: F) -> io::Result<()> {
     }
 }
 
-fn run<F: Fn() + Copy>(_: Vec<u8>) {
+fn run<F: Fn() + Copy>(_: Inflow) {
     image::conjure::<F>()();
 }

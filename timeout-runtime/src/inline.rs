@@ -33,6 +33,11 @@ pub(crate) fn is_on() -> bool {
     }
 }
 
+/// Has every call of this process and its children go the usual way. The variable was for a host that would have read it.
+pub(crate) fn turn_off() {
+    SAID.store(OFF, Ordering::Relaxed);
+}
+
 /// Runs a body here; gives its panic, which the host's hook has seen, if it does not return.
 pub(crate) fn run<R>(body: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(body))

@@ -19,11 +19,13 @@ use crate::{
     Call, Portable, TimedOut,
     call::{Origin, Route, function_of},
     child::outbox::Outbox,
+    inline,
     start::forkserver::Order,
-    sys::image,
+    sys::{image, inflow::Inflow},
     wire::{
         codec,
         message::Kind,
+        parcel::{self, Packing},
         value::{self, Packed},
     },
 };
@@ -139,77 +141,73 @@ impl<'a, T: Travel + ?Sized> Mut<'a, T> {
     }
 }
 
-/// The arguments of one call, as nested pairs that end in `()`. Each travels with its length before it.
-pub trait Arguments: Sized {
-    /// Puts them behind what is there; says what cannot travel otherwise.
+/// The arguments of one call, as nested pairs that end in `()`, of which some may be borrowed for `'p`.
+pub trait Arguments<'p>: Sized {
+    /// Puts them behind what is there; says what cannot travel otherwise. Large plain values are moved out.
     #[doc(hidden)]
-    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String>;
+    fn pack(&mut self, packing: &mut Packing<'p>) -> Result<(), String>;
 
-    /// Makes the arguments again from what has arrived, and takes it off the front.
+    /// Makes the arguments again from what arrives, and takes it off the front.
     #[doc(hidden)]
-    fn settle(bytes: &mut &[u8]) -> Result<Self, String>;
+    fn settle(inflow: &mut Inflow) -> Result<Self, String>;
 }
 
-impl Arguments for () {
-    fn pack(&self, _: &mut Vec<u8>) -> Result<(), String> {
+impl Arguments<'_> for () {
+    fn pack(&mut self, _: &mut Packing<'_>) -> Result<(), String> {
         Ok(())
     }
 
-    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
-        if bytes.is_empty() { Ok(()) } else { Err(format!("{} bytes are left over", bytes.len())) }
+    fn settle(inflow: &mut Inflow) -> Result<Self, String> {
+        match inflow.left() {
+            0 => Ok(()),
+            left => Err(format!("{left} bytes are left over")),
+        }
     }
 }
 
-impl<T: Portable, Rest: Arguments> Arguments for (Val<T>, Rest) {
-    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
-        put(&self.0.0, bytes)?;
-        self.1.pack(bytes)
+impl<'p, T: Portable, Rest: Arguments<'p>> Arguments<'p> for (Val<T>, Rest) {
+    fn pack(&mut self, packing: &mut Packing<'p>) -> Result<(), String> {
+        // The body has it in the worker; here nobody looks at it any more.
+        match value::take_plain(&mut self.0.0) {
+            Some(plain) => packing.put_plain(plain)?,
+            None => match self.0.0.pack()? {
+                Cow::Owned(bytes) => packing.put(Cow::Owned(bytes))?,
+                Cow::Borrowed(bytes) => packing.copy(bytes)?,
+            },
+        }
+        self.1.pack(packing)
     }
 
-    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
-        Ok((Val(take::<T>(bytes)?), Rest::settle(bytes)?))
-    }
-}
-
-impl<'a, T: Travel + ?Sized, Rest: Arguments> Arguments for (Ref<'a, T>, Rest) {
-    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
-        put(self.0.0, bytes)?;
-        self.1.pack(bytes)
-    }
-
-    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
-        Ok((Ref(T::settle(take::<T>(bytes)?)), Rest::settle(bytes)?))
+    fn settle(inflow: &mut Inflow) -> Result<Self, String> {
+        Ok((Val(parcel::take(inflow)?), Rest::settle(inflow)?))
     }
 }
 
-impl<'a, T: Travel + ?Sized, Rest: Arguments> Arguments for (Mut<'a, T>, Rest) {
-    fn pack(&self, bytes: &mut Vec<u8>) -> Result<(), String> {
-        put(self.0.0, bytes)?;
-        self.1.pack(bytes)
+impl<'p, 'a: 'p, T: Travel + ?Sized, Rest: Arguments<'p>> Arguments<'p> for (Ref<'a, T>, Rest) {
+    fn pack(&mut self, packing: &mut Packing<'p>) -> Result<(), String> {
+        let argument: &'a T = self.0.0;
+        packing.put(argument.pack()?)?;
+        self.1.pack(packing)
     }
 
-    fn settle(bytes: &mut &[u8]) -> Result<Self, String> {
-        Ok((Mut(T::settle(take::<T>(bytes)?)), Rest::settle(bytes)?))
+    fn settle(inflow: &mut Inflow) -> Result<Self, String> {
+        Ok((Ref(T::settle(parcel::take(inflow)?)), Rest::settle(inflow)?))
     }
 }
 
-fn put<T: Travel + ?Sized>(argument: &T, bytes: &mut Vec<u8>) -> Result<(), String> {
-    let packed = argument.pack()?;
-    let room = bytes.try_reserve(size_of::<u64>() + packed.len());
-    room.map_err(|error| format!("there is no room for {} bytes: {error}", packed.len()))?;
-    // A length in memory fits into 64 bits.
-    bytes.extend_from_slice(&(packed.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&packed);
-    Ok(())
-}
+impl<'p, T: Travel + ?Sized, Rest: Arguments<'p>> Arguments<'p> for (Mut<'_, T>, Rest) {
+    fn pack(&mut self, packing: &mut Packing<'p>) -> Result<(), String> {
+        // Its place must be free for the change that comes back.
+        match self.0.0.pack()? {
+            Cow::Owned(bytes) => packing.put(Cow::Owned(bytes))?,
+            Cow::Borrowed(bytes) => packing.copy(bytes)?,
+        }
+        self.1.pack(packing)
+    }
 
-fn take<T: Travel + ?Sized>(bytes: &mut &[u8]) -> Result<T::Owned, String> {
-    let cut = || "they were cut short".to_owned();
-    let (length, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| cut())?;
-    let (argument, rest) = rest.split_at_checked(length).ok_or_else(cut)?;
-    *bytes = rest;
-    value::unpack(argument)
+    fn settle(inflow: &mut Inflow) -> Result<Self, String> {
+        Ok((Mut(T::settle(parcel::take(inflow)?)), Rest::settle(inflow)?))
+    }
 }
 
 impl Call {
@@ -247,43 +245,46 @@ impl Call {
         let body = |call: Call, (Val(arguments), ())| call.run(|| image::conjure::<F>()(arguments));
         serve_as(function_of::<F>(), self.clone(), (Val(arguments), ()), body)
     }
-
-    /// The same call by the fork server: `enter` is what a worker does with the arguments that it decodes.
-    #[track_caller]
-    fn served<A: Arguments>(self, function: &'static str, arguments: &A, enter: image::Thunk) -> Call {
-        let origin = Origin::here(function);
-        let pack = || {
-            let mut bytes = Vec::new();
-            arguments.pack(&mut bytes).map(|()| bytes)
-        };
-        let arguments = catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| Err("its `Serialize` panicked".into()));
-        let order = Arc::new(Order { thunk: enter, arguments });
-        self.by(Route::Server { order, origin })
-    }
 }
 
 /// Makes a call by the fork server: here `body` goes the way of every call, whose own body never runs; in the worker it
 /// is entered once more, with arguments made from what has arrived.
 #[track_caller]
-pub fn serve<A: Arguments, Out, F: Fn(Call, A) -> Out + Copy>(call: Call, arguments: A, body: F) -> Out {
+pub fn serve<'p, A: Arguments<'p>, Out, F: Fn(Call, A) -> Out + Copy>(call: Call, arguments: A, body: F) -> Out {
     serve_as(function_of::<F>(), call, arguments, body)
 }
 
 #[track_caller]
-fn serve_as<A, Out, F>(function: &'static str, call: Call, arguments: A, body: F) -> Out
+fn serve_as<'p, A, Out, F>(function: &'static str, call: Call, mut arguments: A, body: F) -> Out
 where
-    A: Arguments,
+    A: Arguments<'p>,
     F: Fn(Call, A) -> Out + Copy,
 {
-    let call = call.served(function, &arguments, enter::<A, Out, F>);
-    body(call, arguments)
+    let origin = Origin::here(function);
+    if inline::is_on() {
+        return body(call, arguments);
+    }
+    let pack = || {
+        let mut packing = Packing::default();
+        arguments.pack(&mut packing).map(|()| packing)
+    };
+    let packed = catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| Err("its `Serialize` panicked".into()));
+    let send = |parcel| {
+        let order = Arc::new(Order { thunk: enter::<A, Out, F>, arguments: parcel });
+        body(call.by(Route::Server { order, origin }), arguments)
+    };
+    match packed {
+        Ok(packing) => packing.lend(|parcel| send(Ok(parcel))),
+        Err(why) => send(Err(why)),
+    }
 }
 
 /// What a worker does for [`serve`].
-fn enter<A: Arguments, Out, F: Fn(Call, A) -> Out + Copy>(bytes: Vec<u8>) {
-    match (A::settle(&mut &*bytes), Outbox::current()) {
+fn enter<'p, A: Arguments<'p>, Out, F: Fn(Call, A) -> Out + Copy>(mut inflow: Inflow) {
+    match (A::settle(&mut inflow), Outbox::current()) {
         (Ok(arguments), _) => {
-            drop(bytes);
+            // What the body starts must not have an end of it.
+            drop(inflow);
             let _ = image::conjure::<F>()(Call::new(Duration::MAX).by(Route::Here), arguments);
         }
         // The body has not begun.

@@ -3,7 +3,7 @@
 //! The list is grown without a lock, so that a fork may come in the middle of a registration. An entry is in it from
 //! one moment on, and is never taken out or moved.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sys::leaked::Leaked;
 
@@ -58,11 +58,27 @@ pub fn on_child(hook: impl Fn() + Send + Sync + 'static) {
     }
 }
 
+/// Whether the generators of this process have new seeds that no other process has.
+static IS_RESEEDED: AtomicBool = AtomicBool::new(false);
+
+/// Gives the generators new seeds before the hooks run, in a process that has time to spare now and none later.
+pub(super) fn reseed_ahead() {
+    reseed();
+    IS_RESEEDED.store(true, Ordering::Relaxed);
+}
+
+fn reseed() {
+    #[cfg(any(feature = "rand", feature = "fastrand"))]
+    super::reseed::reseed();
+}
+
 /// Runs every hook, the oldest first.
 #[inline]
 pub(crate) fn run_all() {
-    #[cfg(any(feature = "rand", feature = "fastrand"))]
-    super::reseed::reseed();
+    // Once: what this process forks inherits the word and the seeds.
+    if !IS_RESEEDED.swap(false, Ordering::Relaxed) {
+        reseed();
+    }
     let mut place = &FIRST;
     while let Some(entry) = place.get() {
         (entry.hook)();

@@ -83,6 +83,8 @@ pub(crate) fn run(
         _ => worker.signal_group(Signal::SIGKILL),
     }
     let end = match outcome {
+        // It has said what it used, and is the fork server's.
+        Outcome::Value if worker.foreign_code().is_some() => None,
         // Nobody asks what it used; or it is past time to return, and a large child takes long to die.
         Outcome::Value | Outcome::Late | Outcome::Cancelled => worker.reap(),
         _ => worker.wait_briefly(PATIENCE),

@@ -1,6 +1,7 @@
 //! One child: its pipe, its descriptor, its signals, and its status once it is gone.
 
 use std::{
+    cell::Cell,
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
@@ -74,7 +75,10 @@ enum Parent {
     Zygote {
         line: OwnedFd,
         zygote: Arc<Zygote>,
+        slot: u32,
         code: u64,
+        /// Whether its group has been killed.
+        is_killed: Cell<bool>,
     },
 }
 
@@ -114,8 +118,20 @@ impl Worker {
     ) -> Worker {
         let Waiting { pid, pidfd, pipe, line, slot, code } = waiting;
         let stage = zygote.stages().at(slot);
-        let process = Process { pid, pidfd: Some(pidfd), parent: Parent::Zygote { line, zygote, code } };
+        let process = Process {
+            pid,
+            pidfd: Some(pidfd),
+            parent: Parent::Zygote { line, zygote, slot, code, is_killed: Cell::new(false) },
+        };
         Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+    }
+
+    /// Where a worker of the fork server reads its order, and its descriptor.
+    pub(crate) fn line(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+        match &self.process.parent {
+            Parent::Host => None,
+            Parent::Zygote { line, .. } => Some((line.as_fd(), self.pidfd()?)),
+        }
     }
 
     /// Where the program's code begins in a worker that is no copy of this process.
@@ -239,12 +255,15 @@ impl Worker {
     /// corpse keeps the group's number from being given away.
     pub(crate) fn signal_group(&self, signal: Signal) {
         let group = Pid::from_raw(-self.process.pid.as_raw());
-        let _ = match self.pidfd() {
+        let sent = match self.pidfd() {
             Some(pidfd) => pidfd::signal_group(pidfd, signal),
             None => Err(Errno::ENOSYS),
         }
         // By number only while the corpse keeps it from being given away.
         .or_else(|errno| if self.end.is_some() { Err(errno) } else { self.process.signal_by_number(group, signal) });
+        if let (Ok(()), Signal::SIGKILL, Parent::Zygote { is_killed, .. }) = (sent, signal, &self.process.parent) {
+            is_killed.set(true);
+        }
     }
 
     /// Waits for the end of a child whose group has been killed, but not for long.
@@ -271,11 +290,15 @@ impl Worker {
 }
 
 impl Drop for Process {
-    /// From here on the worker's end is the fork server's affair alone.
+    /// From here on the worker's end is the fork server's affair alone. It is not woken for one that is dead or about to be:
+    /// the kernel tells it of that.
     fn drop(&mut self) {
-        if let Parent::Zygote { line, zygote, .. } = &self.parent {
+        if let Parent::Zygote { line, zygote, slot, is_killed, .. } = &self.parent {
+            // First, as with the line hung up the slot may soon be another's.
+            if !is_killed.get() {
+                zygote.drop_worker(*slot);
+            }
             fdpass::hang_up(line.as_fd());
-            zygote.report(false);
         }
     }
 }

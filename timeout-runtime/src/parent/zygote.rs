@@ -1,8 +1,8 @@
 //! The host's end of its fork server: started when first needed, replaced when it is gone, asked for one worker a call.
 //!
 //! The server keeps forked workers waiting in a socket, and whoever calls takes the next: calls never wait for each other.
-//! The server is told of it at once only if that was the last one; otherwise when the call is over, as what it does then
-//! takes a core.
+//! The server is told of it only if that was the last one. Otherwise it sees it when the worker ends, and makes another
+//! then: woken by the caller, it would take the core on which that is about to go on.
 
 use std::{
     ffi::CString,
@@ -13,7 +13,7 @@ use std::{
     },
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,7 +31,7 @@ use crate::{
     deadline::Deadline,
     sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared, spawn},
     wire::{
-        stage::Stages,
+        stage::{Stage, Stages},
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
     },
 };
@@ -58,8 +58,6 @@ pub(crate) struct Zygote {
     /// What it was started with.
     environment: Vec<CString>,
     rights: Rights,
-    /// Workers taken that it does not know of yet.
-    taken: AtomicU32,
     /// Whether it has ever given a worker.
     has_given: AtomicBool,
 }
@@ -81,6 +79,13 @@ pub(crate) enum NoWorker {
     /// The server is gone, stopped or mad; another may do better.
     Gone,
     Failed(io::Error),
+}
+
+/// What is the case when a worker has been taken.
+struct Ready {
+    worker_is_gone: bool,
+    server_is_gone: bool,
+    another_waits: bool,
 }
 
 /// A host that has given up rights must not have them used in its name: then its server is another.
@@ -168,7 +173,6 @@ impl Zygote {
             stages: Stages::in_file(page.as_fd()),
             environment,
             rights,
-            taken: AtomicU32::new(0),
             has_given: AtomicBool::new(false),
         };
         // If it is gone already, that is noticed when it is asked for a worker.
@@ -185,24 +189,31 @@ impl Zygote {
             }
             match self.receive()? {
                 Some(worker) => {
-                    self.taken.fetch_add(1, Ordering::Relaxed);
                     self.has_given.store(true, Ordering::Relaxed);
+                    if let Some(stage) = self.stages.at(worker.slot) {
+                        stage.set(Stage::Setup);
+                    }
                     // One that somebody has killed while it waited is no use, and neither is one that is about to be, as
                     // its server is gone.
-                    match self.which_is_gone(&worker) {
+                    let ready = self.look(&worker);
+                    match (ready.worker_is_gone, ready.server_is_gone) {
                         (_, true) => return Err(NoWorker::Gone),
-                        (true, false) => continue,
+                        (true, false) => {
+                            self.drop_worker(worker.slot);
+                            fdpass::hang_up(worker.line.as_fd());
+                            continue;
+                        }
                         (false, false) => {}
                     }
-                    if !is_readable(&self.control, Some(Duration::ZERO)) {
-                        self.report(false);
+                    if !ready.another_waits {
+                        self.tell(&Request::Taken { one_waits: false });
                     }
                     return Ok(worker);
                 }
                 None => {
                     // The first workers come without being asked for, but if they cannot be had, we want to know.
                     if !has_asked && (has_waited || self.has_given()) {
-                        self.report(true);
+                        self.tell(&Request::Taken { one_waits: true });
                         has_asked = true;
                     }
                     let patience = deadline.left().map_or(DOUBT, |left| left.min(DOUBT));
@@ -244,7 +255,10 @@ impl Zygote {
                 Ok(Some(Waiting { pid, pidfd, pipe, line, slot, code }))
             }
             // The kernel drops the descriptors of a message that this process has no room for.
-            (Some(Answer::Worker { .. }), Err(_)) => Err(NoWorker::Failed(failed("recvmsg", Errno::EMFILE))),
+            (Some(Answer::Worker { slot, .. }), Err(_)) => {
+                self.drop_worker(slot);
+                Err(NoWorker::Failed(failed("recvmsg", Errno::EMFILE)))
+            }
             (Some(Answer::Refused { errno }), _) => {
                 Err(NoWorker::Failed(failed("fork in the fork server", Errno::from_raw(errno))))
             }
@@ -253,16 +267,14 @@ impl Zygote {
         }
     }
 
-    /// Tells the server what it does not know yet. A message that does not fit now is made up for by the next.
-    pub(crate) fn report(&self, one_waits: bool) {
-        let count = self.taken.swap(0, Ordering::Relaxed);
-        if (count > 0 || one_waits) && !self.tell(&Request::Taken { count, one_waits }) {
-            self.taken.fetch_add(count, Ordering::Relaxed);
-        }
+    /// Has the server kill a worker that may be alive.
+    pub(crate) fn drop_worker(&self, slot: u32) {
+        self.tell(&Request::Dropped { slot });
     }
 
-    fn tell(&self, request: &Request) -> bool {
-        fdpass::send(self.control.as_fd(), &request.to_bytes(), &[]).is_ok()
+    /// What does not fit now is lost. That takes more requests than callers make before the server has heard one.
+    fn tell(&self, request: &Request) {
+        let _ = fdpass::send(self.control.as_fd(), &request.to_bytes(), &[]);
     }
 
     pub(crate) fn stages(&self) -> Stages {
@@ -271,19 +283,20 @@ impl Zygote {
 
     /// The environment as it is now, if it is not what the server was started with.
     pub(crate) fn changed_environment(&self) -> Option<Vec<Vec<u8>>> {
-        let now = environment::entries();
-        (now != self.environment).then(|| now.into_iter().map(CString::into_bytes).collect())
+        environment::differs_from(&self.environment)
+            .then(|| environment::entries().into_iter().map(CString::into_bytes).collect())
     }
 
     pub(crate) fn has_given(&self) -> bool {
         self.has_given.load(Ordering::Relaxed)
     }
 
-    fn which_is_gone(&self, worker: &Waiting) -> (bool, bool) {
-        let mut polled = [&worker.pidfd, &self.pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+    fn look(&self, worker: &Waiting) -> Ready {
+        let fds = [&worker.pidfd, &self.pidfd, &self.control];
+        let mut polled = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
         let _ = ppoll(&mut polled, Some(TimeSpec::from(Duration::ZERO)), None);
-        let [worker, server] = polled.map(|polled| polled.any().unwrap_or(false));
-        (worker, server)
+        let [worker_is_gone, server_is_gone, another_waits] = polled.map(|polled| polled.any().unwrap_or(false));
+        Ready { worker_is_gone, server_is_gone, another_waits }
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -3,7 +3,12 @@
 //! The caller takes a worker that waits, and gives it its order: which function, how, and with which arguments. Nothing
 //! of the caller is copied but that, so the cost does not depend on the caller's size or threads.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::{BorrowedFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -26,8 +31,11 @@ use crate::{
         worker::{Origin, Worker},
         zygote::{NoWorker, Waiting, Zygote},
     },
-    sys::{fd, fdpass, image},
-    wire::order::{Description, Head},
+    sys::{fd, fdpass, image, sched},
+    wire::{
+        order::{Description, Head},
+        parcel::Parcel,
+    },
 };
 
 /// What a worker is to run, made ready by whoever knows the types.
@@ -35,14 +43,18 @@ use crate::{
 pub(crate) struct Order {
     pub(crate) thunk: image::Thunk,
     /// The arguments for the thunk; or why they cannot travel.
-    pub(crate) arguments: Result<Vec<u8>, String>,
+    pub(crate) arguments: Result<Parcel, String>,
 }
 
 /// So many servers in a row may end before they have given a single worker.
 const ATTEMPTS: u32 = 3;
 
-/// Arguments up to this size are copied into one message with the rest.
-const SMALL: usize = 16 << 10;
+/// Arguments up to this size go in one message with the rest.
+const SMALL: u64 = 16 << 10;
+
+/// Within so short a limit a worker starts on a core of its own, if there is one: should its body spin, it does not hold up
+/// the caller.
+const ALONE: Duration = Duration::from_millis(10);
 
 /// Gives `order` to a worker.
 pub(crate) fn start(
@@ -88,7 +100,7 @@ fn send(
     deadline: Deadline,
     options: Options,
     thunk: u64,
-    arguments: &[u8],
+    arguments: &Parcel,
     waiting: Waiting,
     zygote: &Arc<Zygote>,
     cancel: Option<&Cancel>,
@@ -96,40 +108,61 @@ fn send(
     let token = new_token(host);
     let directory = working_directory().map_err(|errno| NoChild::failed("the working directory", errno))?;
     let streams = [0, 1, 2].map(fd::is_open);
-    let description =
-        Description { thunk, options, mask: own_mask(), environment: zygote.changed_environment(), streams };
+    let is_small = arguments.pieces() <= 1 && arguments.length() <= SMALL;
+    let is_far = deadline.left().is_none_or(|left| left > ALONE);
+    // This thread is about to sleep, and its core is awake.
+    let is_called = is_small && is_far && sched::call_here(waiting.pid);
+    let (mask, environment) = (own_mask(), zygote.changed_environment());
+    let description = Description { thunk, options, mask, environment, is_called, streams };
     let description = description.to_bytes().map_err(invalid)?;
     // Lengths in memory fit into 64 bits.
-    let head = Head { token, description: description.len() as u64, arguments: arguments.len() as u64 };
+    let head = Head { token, description: description.len() as u64, arguments: arguments.length() };
     let open_streams = (0..3).zip(streams).filter(|(_, is_open)| *is_open).map(|(number, _)| number);
     let fds: Vec<_> = [fd::number(&directory)].into_iter().chain(open_streams).collect();
     // A small order in one piece: the worker wakes once.
     let mut first = [&head.to_bytes()[..], &description].concat();
-    let behind = if arguments.len() <= SMALL { &[][..] } else { arguments };
-    if behind.is_empty() {
-        first.extend_from_slice(arguments);
-    }
-    let mut has_gone = false;
-    for (bytes, fds) in [(&first[..], &fds[..]), (behind, &[])] {
-        let (mut rest, mut fds) = (bytes, fds);
-        while !rest.is_empty() && !has_gone {
-            match fdpass::send(waiting.line.as_fd(), rest, fds) {
-                Ok(sent) => (rest, fds) = (&rest[sent..], &[]),
-                Err(Errno::EAGAIN) => wait_for_room(&waiting, deadline, cancel)?,
-                Err(Errno::EPIPE | Errno::ECONNRESET) => has_gone = true,
-                Err(errno) => return Err(NoChild::failed("sending the arguments", errno)),
-            }
-        }
+    if is_small {
+        arguments.with(0, |bytes| first.extend_from_slice(bytes));
     }
     // It is forked from one thread. Its stacks are not asked for: the sheets are in nobody's memory but ours.
     let origin = Origin { threads: 0, sheets: &host.sheets };
     let flight = host.flights.enter(fd::number(&waiting.pipe));
     let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token, origin);
-    Ok((!has_gone).then_some(worker))
+    let mut reads_on = send_all(&worker, &first, &fds, deadline, cancel)?;
+    for piece in 0..if is_small { 0 } else { arguments.pieces() } {
+        let send = |bytes: &[u8]| send_all(&worker, bytes, &[], deadline, cancel);
+        reads_on = reads_on && arguments.with(piece, send).unwrap_or(Ok(true))?;
+    }
+    Ok(reads_on.then_some(worker))
+}
+
+/// Sends some of the order; `false` if the worker is dead.
+fn send_all(
+    worker: &Worker,
+    mut bytes: &[u8],
+    mut fds: &[RawFd],
+    deadline: Deadline,
+    cancel: Option<&Cancel>,
+) -> Result<bool, NoChild> {
+    let Some((line, pidfd)) = worker.line() else { return Ok(false) };
+    while !bytes.is_empty() {
+        match fdpass::send(line, bytes, fds) {
+            Ok(sent) => (bytes, fds) = (&bytes[sent..], &[]),
+            Err(Errno::EAGAIN) => wait_for_room(line, pidfd, deadline, cancel)?,
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(false),
+            Err(errno) => return Err(NoChild::failed("sending the arguments", errno)),
+        }
+    }
+    Ok(true)
 }
 
 /// Waits until the worker has read some of it.
-fn wait_for_room(waiting: &Waiting, deadline: Deadline, cancel: Option<&Cancel>) -> Result<(), NoChild> {
+fn wait_for_room(
+    line: BorrowedFd<'_>,
+    pidfd: BorrowedFd<'_>,
+    deadline: Deadline,
+    cancel: Option<&Cancel>,
+) -> Result<(), NoChild> {
     let left = deadline.left();
     if left.is_some_and(|left| left.is_zero()) {
         return Err(NoChild::Late);
@@ -138,10 +171,7 @@ fn wait_for_room(waiting: &Waiting, deadline: Deadline, cancel: Option<&Cancel>)
         return Err(NoChild::Cancelled);
     }
     let bell = cancel.and_then(|cancel| cancel.bell().ok());
-    let mut polled = vec![
-        PollFd::new(waiting.line.as_fd(), PollFlags::POLLOUT),
-        PollFd::new(waiting.pidfd.as_fd(), PollFlags::POLLIN),
-    ];
+    let mut polled = vec![PollFd::new(line, PollFlags::POLLOUT), PollFd::new(pidfd, PollFlags::POLLIN)];
     polled.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
     let timeout = left.map(|left| left.min(Duration::from_secs(1)));
     match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {

@@ -28,12 +28,14 @@ use nix::{
 use crate::{
     child::{panic, spare},
     sys::{
-        fd, fdpass, image, lifeline,
+        fd, fdpass, image,
+        inflow::Inflow,
+        lifeline,
         pidfd::{self, Whom},
         pipe, process, sched, signal,
     },
     wire::{
-        stage::{Stage, Stages},
+        stage::{StageCell, Stages},
         zygote::{Answer, LONGEST, Request, obituary},
     },
 };
@@ -86,7 +88,6 @@ fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
         host_pidfd,
         life,
         workers: Vec::new(),
-        waiting: 0,
         target: *SPARES.start(),
         hurried: Instant::now(),
     };
@@ -121,9 +122,7 @@ struct Server {
     life: OwnedFd,
     stages: Stages,
     workers: Vec<Worker>,
-    /// Workers in the socket that no caller has taken, as far as is known.
-    waiting: u32,
-    /// How many of them there should be.
+    /// How many workers there should be in the socket that no caller has taken.
     target: u32,
     /// When a caller last had to wait.
     hurried: Instant,
@@ -135,7 +134,12 @@ struct Worker {
     pidfd: OwnedFd,
     /// Ours of the two ends at its side: its host hears its end here, and we hear that the host has let go.
     line: OwnedFd,
+    /// The other side, kept so that its host's copy is not the last: the kernel looks for lost sockets whenever one is freed
+    /// while others travel, and the caller would wait for that.
+    host_end: OwnedFd,
     slot: u32,
+    /// Where a caller that takes it says so.
+    stage: Option<StageCell>,
     phase: Phase,
 }
 
@@ -153,8 +157,8 @@ enum Phase {
 struct Ready {
     control: bool,
     host_is_gone: bool,
-    /// For each worker: whether it is dead, and whether its host has let go of it.
-    workers: Vec<(bool, bool)>,
+    /// For each worker: whether it is dead, or, if that is known, whether its host has let go of it.
+    workers: Vec<bool>,
 }
 
 impl Server {
@@ -169,13 +173,14 @@ impl Server {
         };
         for number in preloads {
             let preload = image::thunk_at(number).ok_or("the fork server does not know a preload")?;
-            catch_unwind(AssertUnwindSafe(|| preload(Vec::new())))
+            catch_unwind(AssertUnwindSafe(|| preload(Inflow::default())))
                 .map_err(|payload| format!("a preload panicked: {}", panic::text(&*payload)))?;
         }
         // A preload may have set some; every worker starts without, and this once is cheaper than in each.
         let mask = signal::block_all();
         signal::reset_handlers();
         signal::set_mask(&mask);
+        spare::prepare_server();
         match process::thread_count() {
             1 => Ok(()),
             more => Err(format!("a preload has left {} threads in the fork server, which may have none", more - 1)),
@@ -184,7 +189,7 @@ impl Server {
 
     fn run(&mut self) {
         loop {
-            while self.waiting < self.target {
+            for _ in self.waiting()..self.target {
                 if !self.hatch() {
                     break;
                 }
@@ -193,10 +198,11 @@ impl Server {
             if ready.host_is_gone || (ready.control && !self.hear()) {
                 return;
             }
-            for (index, (is_dead, is_dropped)) in ready.workers.into_iter().enumerate() {
-                self.look_after(index, is_dead, is_dropped);
+            for (worker, _) in self.workers.iter_mut().zip(ready.workers).filter(|(_, is_ready)| *is_ready) {
+                worker.look_after();
             }
             self.workers.retain(|worker| !worker.is_reaped());
+            self.calm_down();
         }
     }
 
@@ -206,11 +212,11 @@ impl Server {
         polled.push(PollFd::new(self.control.as_fd(), PollFlags::POLLIN));
         polled.push(PollFd::new(self.host_pidfd.as_fd(), PollFlags::POLLIN));
         for worker in &self.workers {
-            // A corpse that is kept would wake us for ever.
-            let life = if worker.phase == Phase::Dead { PollFlags::empty() } else { PollFlags::POLLIN };
-            let hold = if worker.phase == Phase::Dropped { worker.pidfd.as_fd() } else { worker.line.as_fd() };
-            polled.push(PollFd::new(worker.pidfd.as_fd(), life));
-            polled.push(PollFd::new(hold, PollFlags::empty()));
+            polled.push(match worker.phase {
+                Phase::Held | Phase::Dropped => PollFd::new(worker.pidfd.as_fd(), PollFlags::POLLIN),
+                // A corpse that is kept would wake us for ever.
+                Phase::Dead => PollFd::new(worker.line.as_fd(), PollFlags::empty()),
+            });
         }
         loop {
             match poll(&mut polled, PollTimeout::NONE) {
@@ -220,8 +226,18 @@ impl Server {
             }
         }
         let is = |polled: &PollFd<'_>| polled.any().unwrap_or(true);
-        let workers = polled[2..].chunks(2).map(|pair| (is(&pair[0]), is(&pair[1]))).collect();
-        Some(Ready { control: is(&polled[0]), host_is_gone: is(&polled[1]), workers })
+        Some(Ready {
+            control: is(&polled[0]),
+            host_is_gone: is(&polled[1]),
+            workers: polled[2..].iter().map(is).collect(),
+        })
+    }
+
+    /// How many workers are in the socket that no caller has taken. One that cannot tell counts as such until it ends.
+    fn waiting(&self) -> u32 {
+        let waits =
+            |worker: &&Worker| worker.phase == Phase::Held && worker.stage.as_ref().is_none_or(StageCell::is_on_offer);
+        u32::try_from(self.workers.iter().filter(waits).count()).unwrap_or(u32::MAX)
     }
 
     /// Hears all that the host has said; `false` if the host has hung up, or talks nonsense.
@@ -231,27 +247,34 @@ impl Server {
             match fdpass::receive(self.control.as_fd(), &mut bytes, false) {
                 Err(Errno::EAGAIN) => return true,
                 Ok((length @ 1.., _)) => match Request::parse(&bytes[..length]) {
-                    Some(Request::Taken { count, one_waits }) => self.taken(count, one_waits),
-                    _ => return false,
+                    Some(Request::Taken { one_waits: true }) => self.hurry(),
+                    // It has woken us, which is all that it is for.
+                    Some(Request::Taken { one_waits: false }) => {}
+                    Some(Request::Dropped { slot }) => {
+                        self.workers.iter_mut().filter(|worker| worker.slot == slot).for_each(Worker::drop_it);
+                    }
+                    Some(Request::Begin { .. }) | None => return false,
                 },
                 _ => return false,
             }
         }
     }
 
-    /// Learns that callers have taken workers. Who has to wait for one gets it, and there will be more from now on.
-    fn taken(&mut self, count: u32, one_waits: bool) {
-        self.waiting = self.waiting.saturating_sub(count);
+    /// A caller waits for a worker: it gets one, and there will be more from now on.
+    fn hurry(&mut self) {
+        self.target = (self.target + 1).min(*SPARES.end());
+        self.hurried = Instant::now();
+        if self.waiting() < MOST_WAITING && !self.hatch() {
+            let errno = Errno::last_raw();
+            self.answer(&Answer::Refused { errno }, &[]);
+        }
+    }
+
+    /// Has one spare less, if no caller had to wait for some time.
+    fn calm_down(&mut self) {
         let now = Instant::now();
-        if one_waits {
-            self.target = (self.target + 1).min(*SPARES.end());
-            self.hurried = now;
-            if self.waiting < MOST_WAITING && !self.hatch() {
-                let errno = Errno::last_raw();
-                self.answer(&Answer::Refused { errno }, &[]);
-            }
-        } else if now.duration_since(self.hurried) > CALM {
-            self.target = (self.target - 1).max(*SPARES.start());
+        if self.target > *SPARES.start() && now.duration_since(self.hurried) > CALM {
+            self.target -= 1;
             self.hurried = now;
         }
     }
@@ -272,7 +295,8 @@ impl Server {
         let (host_end, line) = fdpass::stream()?;
         let kept = line.try_clone().map_err(|_| Errno::EMFILE)?;
         let slot = self.free_slot();
-        let stage = self.stages.at(slot).inspect(|stage| stage.set(Stage::Setup));
+        self.stages.at(slot).inspect(StageCell::offer);
+        let stage = self.stages.at(slot);
         let mask = signal::block_all();
         let mut theirs = Some((write, line, stage));
         let forked = process::fork(|| {
@@ -287,10 +311,9 @@ impl Server {
         let fds = [&pidfd, &read, &host_end].map(fd::number);
         let is_sent = self.answer(&Answer::Worker { pid, slot, code: image::code_start() }, &fds);
         let phase = if is_sent { Phase::Held } else { Phase::Dropped };
-        let worker = Worker { pid, pidfd, line: kept, slot, phase };
-        if is_sent {
-            self.waiting += 1;
-        } else {
+        let stage = self.stages.at(slot);
+        let worker = Worker { pid, pidfd, line: kept, host_end, slot, stage, phase };
+        if !is_sent {
             worker.kill();
         }
         self.workers.push(worker);
@@ -300,7 +323,7 @@ impl Server {
     /// The descriptors that a worker must not keep.
     fn fds(&self) -> impl Iterator<Item = i32> {
         let own = [&self.control, &self.host_pidfd, &self.life].map(fd::number);
-        let workers = self.workers.iter().flat_map(|worker| [&worker.pidfd, &worker.line].map(fd::number));
+        let workers = self.workers.iter().flat_map(Worker::fds);
         own.into_iter().chain(workers)
     }
 
@@ -312,24 +335,36 @@ impl Server {
         fdpass::send(self.control.as_fd(), &answer.to_bytes(), fds).is_ok()
     }
 
-    fn look_after(&mut self, index: usize, is_dead: bool, is_dropped: bool) {
-        let Some(worker) = self.workers.get_mut(index) else { return };
-        if worker.phase == Phase::Held && is_dead {
-            worker.report();
-            worker.phase = Phase::Dead;
-        }
-        if worker.phase != Phase::Dropped && is_dropped {
-            worker.kill();
-            worker.phase = Phase::Dropped;
-        }
-    }
-
     fn end(&mut self) {
         self.workers.iter().for_each(Worker::kill);
     }
 }
 
 impl Worker {
+    fn fds(&self) -> [i32; 3] {
+        [&self.pidfd, &self.line, &self.host_end].map(fd::number)
+    }
+
+    /// Goes on to the next phase.
+    fn look_after(&mut self) {
+        let is_dropped = is_hung_up(&self.line);
+        if self.phase == Phase::Held {
+            if !is_dropped {
+                self.report();
+            }
+            self.phase = Phase::Dead;
+        }
+        if self.phase == Phase::Dead && is_dropped {
+            self.drop_it();
+        }
+    }
+
+    /// Has it reaped as soon as it is dead, which is soon.
+    fn drop_it(&mut self) {
+        self.kill();
+        self.phase = Phase::Dropped;
+    }
+
     /// Kills it with its group. It has not been reaped, so that both numbers are its own.
     fn kill(&self) {
         let _ = pidfd::signal(self.pidfd.as_fd(), Signal::SIGKILL);
@@ -347,4 +382,10 @@ impl Worker {
     fn is_reaped(&self) -> bool {
         self.phase == Phase::Dropped && !matches!(pidfd::reap(Whom::Descriptor(self.pidfd.as_fd())), Ok(None))
     }
+}
+
+/// Whether the other side of a worker's line has let go. A copy of that side is ours, so that it has to say so.
+fn is_hung_up(line: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(line.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_err() || polled[0].any().unwrap_or(true)
 }

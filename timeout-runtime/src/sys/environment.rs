@@ -4,13 +4,13 @@
 
 use std::{
     env,
-    ffi::{CString, OsStr},
+    ffi::{CString, OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
 /// Gives every variable as `name=value`, in the order of the environment.
 pub(crate) fn entries() -> Vec<CString> {
-    let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+    let entry = |(name, value): (OsString, OsString)| {
         let mut entry = name.into_vec();
         entry.push(b'=');
         entry.extend_from_slice(value.as_bytes());
@@ -18,6 +18,20 @@ pub(crate) fn entries() -> Vec<CString> {
         CString::new(entry).ok()
     };
     env::vars_os().filter_map(entry).collect()
+}
+
+/// Whether the environment is another than these entries. It is looked at for every call, and mostly is not.
+pub(crate) fn differs_from(entries: &[CString]) -> bool {
+    let is = |entry: &CString, (name, value): &(OsString, OsString)| {
+        let (entry, name, value) = (entry.as_bytes(), name.as_bytes(), value.as_bytes());
+        entry.len() == name.len() + 1 + value.len()
+            && entry.starts_with(name)
+            && entry[name.len()] == b'='
+            && entry.ends_with(value)
+    };
+    let mut variables = env::vars_os();
+    !entries.iter().all(|entry| variables.next().is_some_and(|variable| is(entry, &variable)))
+        || variables.next().is_some()
 }
 
 /// Puts `entries` in the place of the whole environment. For a process with one thread.

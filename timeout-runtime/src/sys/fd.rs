@@ -52,6 +52,17 @@ pub(crate) fn put_at(fd: Option<&OwnedFd>, number: i32) -> Result<()> {
     }
 }
 
+/// Closes some descriptors, with one system call if the kernel has given them numbers in a row.
+pub(crate) fn close_together(fds: Vec<OwnedFd>) {
+    let numbers: Vec<_> = fds.iter().map(number).collect();
+    let are_in_a_row = numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    if let (true, Some(first), Some(last)) = (are_in_a_row, numbers.first(), numbers.last())
+        && super::process::close_row(*first, *last)
+    {
+        fds.into_iter().for_each(std::mem::forget);
+    }
+}
+
 /// The number of a descriptor, for messages and children.
 pub(crate) fn number(fd: &OwnedFd) -> i32 {
     fd.as_raw_fd()

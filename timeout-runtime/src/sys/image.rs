@@ -19,8 +19,10 @@ use std::{
 
 use nix::libc;
 
-/// A function that another process of this program can be told to call. The bytes are its arguments.
-pub(crate) type Thunk = fn(Vec<u8>);
+use super::inflow::Inflow;
+
+/// A function that another process of this program can be told to call. What flows in are its arguments.
+pub(crate) type Thunk = fn(Inflow);
 
 /// Whether the constructor of this program has run: where it has not, a second process of it would run `main`.
 static IS_CAUGHT: AtomicBool = AtomicBool::new(false);
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_function_is_found_by_its_number() {
-        fn some(_: Vec<u8>) {}
+        fn some(_: Inflow) {}
         let number = number_of(some).unwrap();
         assert_eq!(thunk_at(number).unwrap() as usize, some as *const () as usize);
         assert!(thunk_at(u64::MAX).is_none());

@@ -190,6 +190,12 @@ pub(crate) fn close_all_but(kept: i32) {
     close_range(kept.saturating_add(1), u32::MAX);
 }
 
+/// Closes the inherited or received descriptors from `first` to `last`; `false` where the kernel does not have the call.
+pub(super) fn close_row(first: i32, last: i32) -> bool {
+    // SAFETY: as for `close`: who calls this owns them all.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
+}
+
 #[inline]
 fn close_range(first: u32, last: u32) {
     if first <= last {

@@ -10,7 +10,7 @@ use std::mem::size_of;
 
 use nix::{
     libc,
-    sched::{sched_getaffinity, sched_getcpu, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
     sys::prctl,
     unistd::Pid,
 };
@@ -77,6 +77,31 @@ pub(crate) fn keep_off_this_core(pid: Pid) {
         cores.unset(here)?;
         sched_setaffinity(pid, &cores)
     });
+}
+
+/// Has a process that sleeps wake up on the calling thread's core. For a thread that wakes it and then sleeps itself: to
+/// wake another core takes longer than a short body runs. The process takes its [`Cores`] back itself.
+///
+/// `false` where it is forbidden.
+pub(crate) fn call_here(pid: Pid) -> bool {
+    let mut here = CpuSet::new();
+    sched_getcpu().and_then(|core| here.set(core)).and_then(|()| sched_setaffinity(pid, &here)).is_ok()
+}
+
+/// The cores that this thread may run on.
+pub(crate) struct Cores(Option<CpuSet>);
+
+impl Cores {
+    pub(crate) fn of_this_thread() -> Cores {
+        Cores(sched_getaffinity(Pid::from_raw(0)).ok())
+    }
+
+    /// Lets this thread run on them again, whatever others have done meanwhile.
+    pub(crate) fn take_back(&self) {
+        if let Some(cores) = &self.0 {
+            let _ = sched_setaffinity(Pid::from_raw(0), cores);
+        }
+    }
 }
 
 /// Has this process wait for its turn instead of interrupting whoever wakes it (`SCHED_BATCH`, sched(7)); or not any more.

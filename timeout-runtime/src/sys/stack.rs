@@ -20,6 +20,12 @@ pub(crate) fn map(count: usize) -> *mut c_void {
     if address == libc::MAP_FAILED { ptr::null_mut() } else { address }
 }
 
+/// Has the next pages of the calling thread's stack there before they are needed.
+#[inline(never)]
+pub(crate) fn touch() {
+    std::hint::black_box(&mut [0u8; 24 << 10]);
+}
+
 /// Whether [`call_on`] works on this architecture.
 pub(crate) const CAN_SWITCH: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 

@@ -5,6 +5,7 @@ pub(crate) mod codec;
 pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod order;
+pub(crate) mod parcel;
 pub(crate) mod stage;
 pub(crate) mod trace;
 pub(crate) mod value;

@@ -55,6 +55,8 @@ pub(crate) struct Description<O> {
     pub(crate) mask: u64,
     /// The environment, if it is another than the server's.
     pub(crate) environment: Option<Vec<Vec<u8>>>,
+    /// Whether it was called to its caller's core, and has to let itself go from there.
+    pub(crate) is_called: bool,
     /// Which of the three standard streams are open; their descriptors follow the working directory's.
     pub(crate) streams: [bool; 3],
 }
@@ -94,6 +96,7 @@ mod tests {
             options: (true, 3u8),
             mask: 1 << 63,
             environment: Some(vec![b"A=\xff".to_vec()]),
+            is_called: true,
             streams: [true, false, true],
         };
         assert_eq!(Description::parse(&description.to_bytes().unwrap()), Ok(description));

@@ -40,6 +40,7 @@ pub(crate) struct StageCell {
     is_lent: bool,
 }
 
+/// Nobody has it; where another process gives out the cells, the child waits for somebody who does.
 const FREE: u8 = 0;
 
 impl Stages {
@@ -76,6 +77,22 @@ impl Stages {
 }
 
 impl StageCell {
+    /// Says that the child waits for a call.
+    pub(crate) fn offer(&self) {
+        self.cell.store(FREE, Ordering::Release);
+    }
+
+    /// Whether no call has taken the child so far: whoever does sets the first stage.
+    pub(crate) fn is_on_offer(&self) -> bool {
+        self.cell.load(Ordering::Acquire) == FREE
+    }
+
+    /// Has the cell's page there before it is needed, and leaves what it says.
+    pub(crate) fn touch(&self) {
+        // Whatever is there, the processor takes the page for writing.
+        let _ = self.cell.compare_exchange(FREE, FREE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     pub(crate) fn set(&self, stage: Stage) {
         self.cell.store(stage as u8, Ordering::Release);
     }
@@ -120,5 +137,17 @@ mod tests {
         assert_eq!(cells[8].get(), Stage::Setup);
         drop(cells);
         assert!(stages.take().is_some());
+    }
+
+    #[test]
+    fn a_child_is_on_offer_until_it_is_taken() {
+        let cell = Stages::new().at(3).unwrap();
+        cell.offer();
+        cell.touch();
+        assert!(cell.is_on_offer());
+        cell.set(Stage::Setup);
+        cell.touch();
+        assert!(!cell.is_on_offer());
+        assert_eq!(cell.get(), Stage::Setup);
     }
 }

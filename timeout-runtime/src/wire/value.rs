@@ -7,6 +7,7 @@
 use std::{
     borrow::Cow,
     os::fd::BorrowedFd,
+    panic::{RefUnwindSafe, UnwindSafe},
     time::{Duration, Instant},
 };
 
@@ -55,16 +56,28 @@ pub(crate) fn pack_items<T: Serialize>(items: &[T]) -> Result<Packed<'_>, String
     }
 }
 
-/// Opens what one of these made, whole.
-pub(crate) fn unpack<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
-    let mut inbox = inbox::<T>();
-    while !bytes.is_empty() {
-        // A length in memory fits into 64 bits.
-        inbox.landing().make_room(bytes.len() as u64)?;
-        let taken = inbox.landing().copy_from(bytes);
-        bytes = &bytes[taken..];
+/// Text or plain numbers that were moved out of a value.
+pub(crate) struct Plain(Box<dyn AsRef<[u8]> + Send + Sync + UnwindSafe + RefUnwindSafe>);
+
+impl Plain {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        (*self.0).as_ref()
     }
-    inbox.open()
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+/// A vector of plain numbers, seen as bytes.
+struct Moved<P>(Vec<P>);
+
+impl<P: NoUninit> AsRef<[u8]> for Moved<P> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
 }
 
 /// Decodes what [`pack`] made, to see that the caller will be able to; says why not otherwise. Gives how long it took.
@@ -222,6 +235,17 @@ macro_rules! plain_numbers {
             })*
             $(if let Ok(number) = cast!(value, &$number) {
                 return Some(bytemuck::bytes_of(number));
+            })*
+            None
+        }
+
+        /// Moves the memory out of a value that travels as such, and leaves it empty.
+        pub(crate) fn take_plain<T>(value: &mut T) -> Option<Plain> {
+            if let Ok(text) = cast!(&mut *value, &mut String) {
+                return Some(Plain(Box::new(std::mem::take(text))));
+            }
+            $(if let Ok(numbers) = cast!(&mut *value, &mut Vec<$number>) {
+                return Some(Plain(Box::new(Moved(std::mem::take(numbers)))));
             })*
             None
         }

@@ -15,8 +15,10 @@ pub(crate) const LONGEST: usize = 4096;
 pub(crate) enum Request {
     /// The first message: the functions to run before any worker is forked.
     Begin { preloads: Vec<u64> },
-    /// So many workers have been taken, and whether a caller waits for one more.
-    Taken { count: u32, one_waits: bool },
+    /// The last worker that waited has been taken, and whether a caller waits for one more.
+    Taken { one_waits: bool },
+    /// The worker with this slot is not wanted any more, and may be alive.
+    Dropped { slot: u32 },
 }
 
 /// What a server tells its host.
@@ -36,9 +38,8 @@ impl Request {
             Request::Begin { preloads } => {
                 [b'B'].into_iter().chain(preloads.iter().flat_map(|number| number.to_le_bytes())).collect()
             }
-            Request::Taken { count, one_waits } => {
-                [b'T', u8::from(*one_waits)].into_iter().chain(count.to_le_bytes()).collect()
-            }
+            Request::Taken { one_waits } => vec![b'T', u8::from(*one_waits)],
+            Request::Dropped { slot } => [b'D'].into_iter().chain(slot.to_le_bytes()).collect(),
         }
     }
 
@@ -48,9 +49,8 @@ impl Request {
                 let (numbers, []) = numbers.as_chunks::<8>() else { return None };
                 Some(Request::Begin { preloads: numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect() })
             }
-            [b'T', one_waits, count @ ..] => {
-                Some(Request::Taken { count: u32::from_le_bytes(count.try_into().ok()?), one_waits: *one_waits != 0 })
-            }
+            [b'T', one_waits] => Some(Request::Taken { one_waits: *one_waits != 0 }),
+            [b'D', slot @ ..] => Some(Request::Dropped { slot: u32::from_le_bytes(slot.try_into().ok()?) }),
             _ => None,
         }
     }
@@ -150,7 +150,8 @@ mod tests {
         for request in [
             Request::Begin { preloads: vec![] },
             Request::Begin { preloads: vec![7, u64::MAX] },
-            Request::Taken { count: 3, one_waits: true },
+            Request::Taken { one_waits: true },
+            Request::Dropped { slot: 1 << 31 },
         ] {
             assert_eq!(Request::parse(&request.to_bytes()), Some(request));
         }
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_none() {
-        for bytes in [&b""[..], b"X", b"B123", b"T", b"T\0", b"T\0\0\0\0\0\0", b"Q\0\0\0\0"] {
+        for bytes in [&b""[..], b"X", b"B123", b"T", b"T\0\0", b"D", b"D\0\0\0\0\0", b"Q\0\0\0\0"] {
             assert_eq!(Request::parse(bytes), None, "{bytes:?}");
         }
         for bytes in [
