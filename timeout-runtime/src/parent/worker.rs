@@ -146,11 +146,6 @@ impl Worker {
         &self.origin
     }
 
-    /// Whether the child lives, as far as is known.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.end.is_none() && matches!(pidfd::is_alive(self.process.whom()), Ok(true))
-    }
-
     /// How far the child has come; `None` where that is not known.
     pub(crate) fn stage(&self) -> Option<Stage> {
         self.stage.as_ref().map(StageCell::get)

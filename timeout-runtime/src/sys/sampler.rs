@@ -24,7 +24,12 @@ use nix::{
     unistd::{Pid, getpid, getppid, gettid},
 };
 
-use super::{leaked::Leaked, sheet::Sheet, unwind};
+use super::{
+    leaked::Leaked,
+    process,
+    sheet::{Sheet, Witness},
+    unwind,
+};
 
 const SIGNAL: c_int = libc::SIGURG;
 
@@ -145,7 +150,10 @@ fn answer(question: Question, context: &libc::ucontext_t) {
         }
     }
     let frames = unwind::interrupted(context);
-    sheet.answer(slot, question.number, (process, thread), question.origin, frames.as_slice());
+    // One thread is enough to tell of its process, and it is the body's that is asked in any case.
+    let usage = if process == thread { process::usage() } else { None };
+    let witness = Witness { process, thread, usage };
+    sheet.answer(slot, question.number, witness, question.origin, frames.as_slice());
 }
 
 /// A thread of this process that waits for a child of its own.

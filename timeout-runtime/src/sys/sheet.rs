@@ -20,6 +20,7 @@ use super::{
     futex,
     unwind::Frames,
 };
+use crate::report::Usage;
 
 /// How many threads can answer one question.
 pub(crate) const SLOTS: usize = 16;
@@ -46,14 +47,23 @@ struct Slot {
     /// The slot of the thread that passed the question on.
     origin: AtomicU32,
     length: AtomicU32,
+    /// What the process has used, as it travels; all 0 if that is not told.
+    usage: [AtomicU64; 3],
     frames: [AtomicU64; Frames::MOST],
+}
+
+/// The thread that answers, and what it tells besides its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Witness {
+    pub(crate) process: i32,
+    pub(crate) thread: i32,
+    pub(crate) usage: Option<Usage>,
 }
 
 /// An answer as it was found, nothing of it checked but its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) process: i32,
-    pub(crate) thread: i32,
+    pub(crate) witness: Witness,
     pub(crate) origin: u32,
     pub(crate) frames: Vec<u64>,
 }
@@ -99,13 +109,14 @@ impl Sheet {
     }
 
     /// Writes an answer into a slot and wakes whoever asked. Async-signal-safe.
-    pub(crate) fn answer(&self, slot: usize, question: u32, who: (i32, i32), origin: u32, frames: &[u64]) {
+    pub(crate) fn answer(&self, slot: usize, question: u32, witness: Witness, origin: u32, frames: &[u64]) {
         if let Some(slot) = self.slots.get(slot) {
             for (to, from) in slot.frames.iter().zip(frames) {
                 to.store(*from, Ordering::Relaxed);
             }
-            slot.process.store(who.0, Ordering::Relaxed);
-            slot.thread.store(who.1, Ordering::Relaxed);
+            slot.process.store(witness.process, Ordering::Relaxed);
+            slot.thread.store(witness.thread, Ordering::Relaxed);
+            slot.tell(witness.usage.unwrap_or_default());
             slot.origin.store(origin, Ordering::Relaxed);
             slot.length.store(u32::try_from(frames.len()).unwrap_or(0), Ordering::Relaxed);
             slot.question.store(question, Ordering::Release);
@@ -141,9 +152,9 @@ impl Sheet {
             return None;
         }
         let length = (slot.length.load(Ordering::Relaxed) as usize).min(Frames::MOST);
+        let (process, thread) = (slot.process.load(Ordering::Relaxed), slot.thread.load(Ordering::Relaxed));
         Some(Answer {
-            process: slot.process.load(Ordering::Relaxed),
-            thread: slot.thread.load(Ordering::Relaxed),
+            witness: Witness { process, thread, usage: slot.told() },
             origin: slot.origin.load(Ordering::Relaxed),
             frames: slot.frames[..length].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
         })
@@ -161,7 +172,21 @@ impl Sheet {
             }
             slot.process.store(word.cast_signed(), Ordering::Relaxed);
             slot.thread.store(word.cast_signed(), Ordering::Relaxed);
+            slot.usage.iter().for_each(|number| number.store(u64::from(word) << 32, Ordering::Relaxed));
             slot.frames.iter().for_each(|frame| frame.store(u64::from(word) << 32, Ordering::Relaxed));
         }
+    }
+}
+
+impl Slot {
+    fn tell(&self, usage: Usage) {
+        for (to, from) in self.usage.iter().zip(usage.to_numbers()) {
+            to.store(from, Ordering::Relaxed);
+        }
+    }
+
+    fn told(&self) -> Option<Usage> {
+        let numbers = self.usage.each_ref().map(|number| number.load(Ordering::Relaxed));
+        (numbers != [0; 3]).then(|| Usage::from_numbers(numbers))
     }
 }

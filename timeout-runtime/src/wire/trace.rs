@@ -11,9 +11,12 @@ use std::{
 
 use nix::unistd::Pid;
 
-use crate::sys::{
-    sampler::{self, Question},
-    sheet::{self, SLOTS, Sheet},
+use crate::{
+    report::Usage,
+    sys::{
+        sampler::{self, Question},
+        sheet::{self, SLOTS, Sheet},
+    },
 };
 
 /// The sheets of one process, for the questions to its children.
@@ -40,13 +43,13 @@ impl Sheets {
     }
 
     /// Asks some threads of a child; `None` when every sheet is in use.
-    pub(crate) fn ask(&self, process: Pid, threads: &[Pid]) -> Option<Asked<'_>> {
+    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>) -> Option<Asked<'_>> {
         // The lowest free one, so that few are ever touched.
         let number = (0..self.sheets.len()).find(|number| !self.taken[*number].swap(true, Ordering::Acquire))?;
         let question = Question::new(number, self.questions.fetch_add(1, Ordering::Relaxed));
         let mut asked = Asked { sheets: self, sheet: &self.sheets[number], question, threads: Vec::new() };
         asked.sheet.clear();
-        for &thread in threads.iter().take(SLOTS) {
+        for thread in threads.into_iter().take(SLOTS) {
             if sampler::ask(process, thread, question).is_ok() {
                 asked.threads.push(thread);
             }
@@ -69,6 +72,8 @@ pub(crate) struct Sighting {
     pub(crate) thread: Pid,
     /// Its own frames last; before them those of the calls that it was waiting for, the innermost first.
     pub(crate) stacks: Vec<Stack>,
+    /// What its process said that it had used.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// The frames of one thread, in one process.
@@ -106,7 +111,9 @@ impl Asked<'_> {
         let of = |thread: &Pid| {
             answers.iter().position(|answer| {
                 answer.as_ref().is_some_and(|answer| {
-                    answer.thread == thread.as_raw() && answer.origin == Question::DIRECT && !answer.frames.is_empty()
+                    answer.witness.thread == thread.as_raw()
+                        && answer.origin == Question::DIRECT
+                        && !answer.frames.is_empty()
                 })
             })
         };
@@ -120,11 +127,11 @@ fn sighting(answers: &[Option<sheet::Answer>], thread: Pid, first: usize) -> Sig
     let mut slot = Some(first);
     // No chain is longer than there are slots, whatever the origins say.
     while let Some(answer) = slot.and_then(|slot| answers[slot].as_ref()).filter(|_| stacks.len() < SLOTS) {
-        stacks.insert(0, Stack { process: Pid::from_raw(answer.process), frames: answer.frames.clone() });
+        stacks.insert(0, Stack { process: Pid::from_raw(answer.witness.process), frames: answer.frames.clone() });
         let origin = slot.and_then(|slot| u32::try_from(slot).ok());
         slot = answers.iter().position(|next| next.as_ref().is_some_and(|next| Some(next.origin) == origin));
     }
-    Sighting { thread, stacks }
+    Sighting { thread, stacks, usage: answers[first].as_ref().and_then(|answer| answer.witness.usage) }
 }
 
 impl Drop for Asked<'_> {
@@ -136,12 +143,17 @@ impl Drop for Asked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::sheet::Witness;
 
     const THREAD: Pid = Pid::from_raw(41);
 
+    fn witness(process: i32) -> Witness {
+        Witness { process, thread: THREAD.as_raw(), usage: None }
+    }
+
     /// A question that was sent to nobody: no process has this number.
     fn asked(sheets: &Sheets) -> Asked<'_> {
-        let mut asked = sheets.ask(Pid::from_raw(i32::MAX), &[THREAD]).unwrap();
+        let mut asked = sheets.ask(Pid::from_raw(i32::MAX), [THREAD]).unwrap();
         assert!(asked.threads.is_empty());
         asked.threads.push(THREAD);
         asked
@@ -149,7 +161,7 @@ mod tests {
 
     fn answer(asked: &Asked<'_>, origin: u32, frames: &[u64]) -> usize {
         let slot = asked.sheet.reserve().unwrap();
-        asked.sheet.answer(slot, asked.question.number, (41 + slot as i32, THREAD.as_raw()), origin, frames);
+        asked.sheet.answer(slot, asked.question.number, witness(41 + slot as i32), origin, frames);
         slot
     }
 
@@ -183,7 +195,7 @@ mod tests {
         let earlier = asked(&sheets).question;
         let asked = asked(&sheets);
         assert_eq!(asked.question.sheet, earlier.sheet);
-        asked.sheet.answer(0, earlier.number, (41, 41), Question::DIRECT, &[1]);
+        asked.sheet.answer(0, earlier.number, witness(41), Question::DIRECT, &[1]);
         assert!(!asked.wait(Duration::from_millis(1)));
         assert_eq!(asked.sightings(), []);
         assert_eq!(asked.silent(), [THREAD]);
@@ -204,9 +216,9 @@ mod tests {
         for slot in [1, 0, 3, 2] {
             answer(&asked, slot, &[7]);
         }
-        asked.sheet.answer(4, asked.question.number, (41, 41), Question::DIRECT, &[9; 500]);
-        asked.sheet.answer(5, asked.question.number, (41, 41), 4, &[8]);
-        asked.sheet.answer(6, asked.question.number, (41, 41), 6, &[8]);
+        asked.sheet.answer(4, asked.question.number, witness(41), Question::DIRECT, &[9; 500]);
+        asked.sheet.answer(5, asked.question.number, witness(41), 4, &[8]);
+        asked.sheet.answer(6, asked.question.number, witness(41), 6, &[8]);
         let sightings = asked.sightings();
         assert_eq!(sightings[0].stacks.len(), 2);
         assert!(sightings[0].stacks.iter().all(|stack| stack.frames.len() <= 56));
@@ -215,9 +227,9 @@ mod tests {
     #[test]
     fn a_sheet_is_free_again_when_nobody_asks_by_it() {
         let sheets = Sheets::new();
-        let all: Vec<_> = std::iter::from_fn(|| sheets.ask(Pid::from_raw(i32::MAX), &[])).collect();
+        let all: Vec<_> = std::iter::from_fn(|| sheets.ask(Pid::from_raw(i32::MAX), [])).collect();
         assert_eq!(all.len(), COUNT);
         drop(all);
-        assert!(sheets.ask(Pid::from_raw(i32::MAX), &[]).is_some());
+        assert!(sheets.ask(Pid::from_raw(i32::MAX), []).is_some());
     }
 }
