@@ -28,7 +28,7 @@ use crate::{
         fault::{self, Op},
         pipe,
         sampler::Waiting,
-        sched::ShortSlice,
+        sched::Alarm,
     },
     wire::{
         frame::{FrameReader, Progress, Remarks},
@@ -63,15 +63,14 @@ pub(crate) fn run(
     cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
-    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None, told: None, seen: None, look: Look::Due };
+    let mut vigil = Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due };
     let waiting = Waiting::new(worker.pid());
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
-    let Vigil { slice, told, seen, look, .. } = vigil;
+    let Vigil { alarm, told, seen, look, .. } = vigil;
     let sample = if let Look::Taken(sample) = look { Some(sample) } else { None };
     let threads = worker.origin().threads;
-    // A short slice is soon used up, and then a dying child on this core would go first.
-    drop(slice);
+    drop(alarm);
     let stage = worker.stage();
     let usage = match outcome {
         Outcome::Value | Outcome::HookHeld => told,
@@ -100,7 +99,7 @@ struct Vigil {
     begin: Instant,
     /// Looks at a child without a descriptor so far.
     checks: u32,
-    slice: Option<ShortSlice>,
+    alarm: Option<Alarm>,
     /// What the child has said that it used.
     told: Option<Usage>,
     /// What it was seen to have used when the call ended.
@@ -213,7 +212,8 @@ impl Vigil {
                 return None;
             }
         };
-        let sample = sample::take(worker, prepared, worker.origin().sheets, self.begin.elapsed());
+        let alarm = self.alarm.get_or_insert_with(Alarm::set);
+        let sample = sample::take(worker, prepared, worker.origin().sheets, alarm, self.begin.elapsed());
         let usage = sample.usage;
         self.look = Look::Taken(sample);
         usage
@@ -247,7 +247,11 @@ impl Vigil {
             Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
             None => PollFd::new(worker.pipe(), PollFlags::empty()),
         });
-        let result = fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        let mut poll = || fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        let result = match &self.alarm {
+            Some(alarm) if timeout != Some(Duration::ZERO) => alarm.during(poll),
+            _ => poll(),
+        };
         match result {
             Ok(_) => {
                 let woken = |index: usize| fds[index].is_some() && polled[index].any().unwrap_or(true);
@@ -278,9 +282,7 @@ impl Vigil {
         if self.begin.elapsed() < LAST_STEP {
             return left;
         }
-        if self.slice.is_none() {
-            self.slice = ShortSlice::take();
-        }
+        self.alarm.get_or_insert_with(Alarm::set);
         match self.look {
             Look::Due | Look::Ready(_) if left > AWAKE => left - AWAKE,
             Look::Due => {

@@ -19,7 +19,12 @@ use nix::{
 use super::{activity, tree, worker::Worker};
 use crate::{
     report::{Doing, Foreign, RawStack, Usage},
-    sys::{procfs::Directory, sheet::SLOTS, unwind},
+    sys::{
+        procfs::Directory,
+        sched::{self, Alarm},
+        sheet::SLOTS,
+        unwind,
+    },
     wire::{
         stage::Stage,
         trace::{Asked, Sheets, Sighting},
@@ -65,7 +70,7 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
 }
 
 /// Looks at a child that has `ran` for so long.
-pub(crate) fn take(worker: &Worker, prepared: Prepared, sheets: &Sheets, ran: Duration) -> Sample {
+pub(crate) fn take(worker: &Worker, prepared: Prepared, sheets: &Sheets, alarm: &Alarm, ran: Duration) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);
     if !has_begun || !worker.lives() {
@@ -74,8 +79,9 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, sheets: &Sheets, ran: Du
     let Prepared { threads, main } = prepared;
     let activity = main.map_or_else(|| activity::of(pid), |main| main.activity());
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
+    threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
     let Some(asked) = sheets.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
-    wait(&asked, pid, patience(ran));
+    wait(&asked, pid, alarm, patience(ran));
     let sightings = asked.sightings();
     drop(asked);
 
@@ -100,13 +106,13 @@ fn cpu(process: Pid) -> Option<Duration> {
 }
 
 /// Waits for the answers that may still come.
-fn wait(asked: &Asked<'_>, process: Pid, patience: Duration) {
+fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm, patience: Duration) {
     let begin = Instant::now();
     let mut until = FIRST_LOOK;
     loop {
         let left = until.saturating_sub(begin.elapsed());
         if !left.is_zero() {
-            if asked.wait(left) {
+            if alarm.during(|| asked.wait(left)) {
                 return;
             }
             continue;
