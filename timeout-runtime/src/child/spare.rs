@@ -24,8 +24,8 @@ use super::{
 use crate::{
     resources::Bounds,
     sys::{
-        crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, sched, signal, stdout,
-        terminate,
+        crash, environment, exit, fd, fdpass, image, lifeline, pipe::PlainVec, process, sampler, sched, sheet::Sheet,
+        signal, stdout, terminate,
     },
     wire::{
         frame::Token,
@@ -39,21 +39,26 @@ use crate::{
 /// What a worker has from its server.
 pub(crate) struct Spare {
     pub(crate) server: Pid,
+    /// Whose calls it will run, and who may ask where it is.
+    pub(crate) host: Pid,
     pub(crate) pipe: OwnedFd,
     /// Where its order will come from.
     pub(crate) line: OwnedFd,
     pub(crate) stage: Option<StageCell>,
+    /// Where to tell the host where this process is: its own, which it shares with no other worker.
+    pub(crate) sheets: &'static [Sheet],
 }
 
 /// Becomes a worker, waits for its order and carries it out. All signals are blocked since before the fork.
 pub(crate) fn run(spare: Spare) -> ! {
-    let Spare { server, pipe, line, stage } = spare;
+    let Spare { server, host, pipe, line, stage, sheets } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
     if process::new_session().is_err() || !lifeline::arm(pipe.as_fd(), getpid(), server) {
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();
     process::no_core_dump();
+    sampler::answer_into(sheets, Some(host));
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
     panic::watch();

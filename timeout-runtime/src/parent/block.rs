@@ -64,7 +64,8 @@ pub(crate) fn run(
     reaper: &'static Reaper,
 ) -> Verdict {
     let mut vigil = Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due };
-    let waiting = Waiting::new(worker.pid());
+    // A worker of the fork server has no sheet of our own callers.
+    let waiting = worker.foreign_code().is_none().then(|| Waiting::new(worker.pid()));
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
     let Vigil { alarm, told, seen, look, .. } = vigil;
@@ -213,7 +214,7 @@ impl Vigil {
             }
         };
         let alarm = self.alarm.get_or_insert_with(Alarm::set);
-        let sample = sample::take(worker, prepared, worker.origin().sheets, alarm, self.begin.elapsed());
+        let sample = sample::take(worker, prepared, alarm, self.begin.elapsed());
         let usage = sample.usage;
         self.look = Look::Taken(sample);
         usage

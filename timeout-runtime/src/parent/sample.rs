@@ -20,6 +20,7 @@ use super::{activity, tree, worker::Worker};
 use crate::{
     report::{Doing, Foreign, RawStack, Usage},
     sys::{
+        image,
         procfs::Directory,
         sched::{self, Alarm},
         sheet::SLOTS,
@@ -27,7 +28,7 @@ use crate::{
     },
     wire::{
         stage::Stage,
-        trace::{Asked, Sheets, Sighting},
+        trace::{Asked, Sighting},
     },
 };
 
@@ -70,7 +71,7 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
 }
 
 /// Looks at a child that has `ran` for so long.
-pub(crate) fn take(worker: &Worker, prepared: Prepared, sheets: &Sheets, alarm: &Alarm, ran: Duration) -> Sample {
+pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, ran: Duration) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);
     if !has_begun || !worker.lives() {
@@ -80,16 +81,19 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, sheets: &Sheets, alarm: 
     let activity = main.map_or_else(|| activity::of(pid), |main| main.activity());
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
     threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
-    let Some(asked) = sheets.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
+    let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
     wait(&asked, pid, alarm, patience(ran));
-    let sightings = asked.sightings();
+    let mut sightings = asked.sightings();
     drop(asked);
 
     sample.usage = sightings.first().and_then(|first| told(first, pid, sample.doing.cpu));
     if let Some(inner) = sightings.first().and_then(|first| innermost(pid, first)) {
         sample.doing = Doing { activity: activity::of(inner), cpu: cpu(inner) };
     }
-    sample.foreign = foreign(&sightings, pid);
+    sample.foreign = match worker.foreign_code() {
+        None => foreign(&sightings, pid),
+        Some(code) => translate(&mut sightings, pid, code),
+    };
     let name_of = |thread| threads.iter().find(|(other, _)| *other == thread).and_then(|(_, name)| name.clone());
     let stack_of = |sighting: Sighting| RawStack {
         is_body: sighting.thread == pid,
@@ -147,17 +151,35 @@ fn told(sighting: &Sighting, process: Pid, cpu: Option<Duration>) -> Option<Usag
 
 /// Names the modules that the child has loaded and this process has not.
 fn foreign(sightings: &[Sighting], process: Pid) -> Vec<Foreign> {
+    let addresses = sightings.iter().flat_map(|sighting| &sighting.stacks).flat_map(|stack| &stack.frames);
+    find(addresses.copied().filter(|address| unwind::enclosing_function(*address).is_none()).collect(), process)
+}
+
+/// Gives the frames of a worker, in which the program's code begins at `code`, the addresses that they have here. What is
+/// not the program's own lies elsewhere in each process: it is told by its module, or left out.
+fn translate(sightings: &mut [Sighting], process: Pid, code: u64) -> Vec<Foreign> {
+    let here = |address: u64| image::translate(address, code);
+    let stacks = || sightings.iter().flat_map(|sighting| &sighting.stacks);
+    let others = stacks().flat_map(|stack| &stack.frames).copied().filter(|address| here(*address).is_none());
+    let foreign = find(others.collect(), process);
+    let is_told = |address: u64| foreign.iter().any(|foreign| foreign.address == address).then_some(address);
+    for stack in sightings.iter_mut().flat_map(|sighting| &mut sighting.stacks) {
+        let frames = stack.frames.iter().filter_map(|address| here(*address).or_else(|| is_told(*address)));
+        stack.frames = frames.collect();
+    }
+    foreign
+}
+
+/// Finds the modules of addresses in a process.
+fn find(addresses: Vec<u64>, process: Pid) -> Vec<Foreign> {
     /// Where a process has mapped more than this, the rest is not looked at: it takes too long.
     const LONGEST: u64 = 256 << 10;
-    let addresses = sightings.iter().flat_map(|sighting| &sighting.stacks).flat_map(|stack| &stack.frames);
-    let unknown: Vec<u64> =
-        addresses.copied().filter(|address| unwind::enclosing_function(*address).is_none()).collect();
-    if unknown.is_empty() {
+    if addresses.is_empty() {
         return Vec::new();
     }
     let mut maps = Vec::new();
     if let Ok(file) = fs::File::open(format!("/proc/{process}/maps")) {
         let _ = file.take(LONGEST).read_to_end(&mut maps);
     }
-    Foreign::find(&unknown, &String::from_utf8_lossy(&maps))
+    Foreign::find(&addresses, &String::from_utf8_lossy(&maps))
 }

@@ -23,7 +23,7 @@ use crate::{
     deadline::Deadline,
     parent::{
         host::Host,
-        worker::{Origin, Worker},
+        worker::Worker,
         zygote::{NoWorker, Waiting, Zygote},
     },
     sys::{fd, fdpass, image},
@@ -121,10 +121,8 @@ fn send(
             }
         }
     }
-    // It is forked from one thread. Its stacks are not asked for: the sheets are in nobody's memory but ours.
-    let origin = Origin { threads: 0, sheets: &host.sheets };
     let flight = host.flights.enter(fd::number(&waiting.pipe));
-    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token, origin);
+    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token);
     Ok((!has_gone).then_some(worker))
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
@@ -15,9 +16,33 @@ use crate::{
     report::Usage,
     sys::{
         sampler::{self, Question},
-        sheet::{self, SLOTS, Sheet},
+        sheet::{self, Mapped, SLOTS, Sheet},
     },
 };
+
+/// Where a child answers.
+pub(crate) enum Room {
+    /// In the memory that the process that forked it had for all.
+    Shared(&'static Sheets),
+    /// In a file of its own.
+    File(OwnedFd),
+}
+
+impl Room {
+    /// Asks some threads of a child; `None` when there is no room for answers.
+    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>) -> Option<Asked<'_>> {
+        match self {
+            Room::Shared(sheets) => sheets.ask(process, threads),
+            // It is asked once in its life, so that any number will do.
+            Room::File(file) => Some(Asked::new(
+                Place::Own(Mapped::of(file.as_fd()).ok()?),
+                Question::to_worker(process.as_raw().cast_unsigned()),
+                process,
+                threads,
+            )),
+        }
+    }
+}
 
 /// The sheets of one process, for the questions to its children.
 pub(crate) struct Sheets {
@@ -47,23 +72,39 @@ impl Sheets {
         // The lowest free one, so that few are ever touched.
         let number = (0..self.sheets.len()).find(|number| !self.taken[*number].swap(true, Ordering::Acquire))?;
         let question = Question::new(number, self.questions.fetch_add(1, Ordering::Relaxed));
-        let mut asked = Asked { sheets: self, sheet: &self.sheets[number], question, threads: Vec::new() };
-        asked.sheet.clear();
-        for thread in threads.into_iter().take(SLOTS) {
-            if sampler::ask(process, thread, question).is_ok() {
-                asked.threads.push(thread);
-            }
-        }
-        Some(asked)
+        Some(Asked::new(Place::OneOf(self, number), question, process, threads))
     }
 }
 
 /// A question that is being answered. The sheet is free again when it is dropped.
 pub(crate) struct Asked<'a> {
-    sheets: &'a Sheets,
-    sheet: &'static Sheet,
+    place: Place<'a>,
     question: Question,
     threads: Vec<Pid>,
+}
+
+/// The sheet of one question.
+enum Place<'a> {
+    /// Taken until dropped.
+    OneOf(&'a Sheets, usize),
+    Own(Mapped),
+}
+
+impl Place<'_> {
+    fn sheet(&self) -> &Sheet {
+        match self {
+            Place::OneOf(sheets, number) => &sheets.sheets[*number],
+            Place::Own(mapped) => mapped.sheet(),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Place::OneOf(sheets, number) = self {
+            sheets.taken[*number].store(false, Ordering::Release);
+        }
+    }
 }
 
 /// Where one thread of the child was.
@@ -84,19 +125,30 @@ pub(crate) struct Stack {
     pub(crate) frames: Vec<u64>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn new(place: Place<'a>, question: Question, process: Pid, threads: impl IntoIterator<Item = Pid>) -> Asked<'a> {
+        place.sheet().clear();
+        let is_asked = |thread: &Pid| sampler::ask(process, *thread, question).is_ok();
+        let threads = threads.into_iter().take(SLOTS).filter(is_asked).collect();
+        Asked { place, question, threads }
+    }
+
+    fn sheet(&self) -> &Sheet {
+        self.place.sheet()
+    }
+
     /// Sleeps until another answer is there, or for `patience`; `true` once nothing more is to come.
     pub(crate) fn wait(&self, patience: Duration) -> bool {
-        let state = self.sheet.state();
+        let state = self.sheet().state();
         if self.is_answered() {
             return true;
         }
-        self.sheet.wait(state, patience);
+        self.sheet().wait(state, patience);
         self.is_answered()
     }
 
     fn is_answered(&self) -> bool {
-        self.sheet.answers(self.question.number) >= (self.threads.len() + self.sheet.announced()).min(SLOTS)
+        self.sheet().answers(self.question.number) >= (self.threads.len() + self.sheet().announced()).min(SLOTS)
     }
 
     /// The threads that have not answered.
@@ -107,7 +159,7 @@ impl Asked<'_> {
 
     /// What has been answered, in the order of the threads asked.
     pub(crate) fn sightings(&self) -> Vec<Sighting> {
-        let answers: Vec<_> = (0..SLOTS).map(|slot| self.sheet.read(slot, self.question.number)).collect();
+        let answers: Vec<_> = (0..SLOTS).map(|slot| self.sheet().read(slot, self.question.number)).collect();
         let of = |thread: &Pid| {
             answers.iter().position(|answer| {
                 answer.as_ref().is_some_and(|answer| {
@@ -134,12 +186,6 @@ fn sighting(answers: &[Option<sheet::Answer>], thread: Pid, first: usize) -> Sig
     Sighting { thread, stacks, usage: answers[first].as_ref().and_then(|answer| answer.witness.usage) }
 }
 
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.sheets.taken[self.question.sheet].store(false, Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,8 +206,8 @@ mod tests {
     }
 
     fn answer(asked: &Asked<'_>, origin: u32, frames: &[u64]) -> usize {
-        let slot = asked.sheet.reserve().unwrap();
-        asked.sheet.answer(slot, asked.question.number, witness(41 + slot as i32), origin, frames);
+        let slot = asked.sheet().reserve().unwrap();
+        asked.sheet().answer(slot, asked.question.number, witness(41 + slot as i32), origin, frames);
         slot
     }
 
@@ -180,7 +226,7 @@ mod tests {
     fn an_answer_announced_is_waited_for_and_comes_first() {
         let sheets = Sheets::new();
         let asked = asked(&sheets);
-        asked.sheet.expect_one_more();
+        asked.sheet().expect_one_more();
         let slot = answer(&asked, Question::DIRECT, &[1]);
         assert!(!asked.wait(Duration::from_millis(1)));
         answer(&asked, slot as u32, &[2]);
@@ -195,7 +241,7 @@ mod tests {
         let earlier = asked(&sheets).question;
         let asked = asked(&sheets);
         assert_eq!(asked.question.sheet, earlier.sheet);
-        asked.sheet.answer(0, earlier.number, witness(41), Question::DIRECT, &[1]);
+        asked.sheet().answer(0, earlier.number, witness(41), Question::DIRECT, &[1]);
         assert!(!asked.wait(Duration::from_millis(1)));
         assert_eq!(asked.sightings(), []);
         assert_eq!(asked.silent(), [THREAD]);
@@ -206,19 +252,19 @@ mod tests {
         let sheets = Sheets::new();
         let asked = asked(&sheets);
         for word in [0, 1, asked.question.number, Question::DIRECT, u32::MAX, 0x8000_0000] {
-            asked.sheet.scribble(word);
+            asked.sheet().scribble(word);
             asked.wait(Duration::from_millis(1));
             assert!(asked.sightings().len() <= 1);
-            assert!(asked.sheet.reserve().is_none_or(|slot| slot < SLOTS));
+            assert!(asked.sheet().reserve().is_none_or(|slot| slot < SLOTS));
         }
         // Answers whose origins go round in circles.
-        asked.sheet.clear();
+        asked.sheet().clear();
         for slot in [1, 0, 3, 2] {
             answer(&asked, slot, &[7]);
         }
-        asked.sheet.answer(4, asked.question.number, witness(41), Question::DIRECT, &[9; 500]);
-        asked.sheet.answer(5, asked.question.number, witness(41), 4, &[8]);
-        asked.sheet.answer(6, asked.question.number, witness(41), 6, &[8]);
+        asked.sheet().answer(4, asked.question.number, witness(41), Question::DIRECT, &[9; 500]);
+        asked.sheet().answer(5, asked.question.number, witness(41), 4, &[8]);
+        asked.sheet().answer(6, asked.question.number, witness(41), 6, &[8]);
         let sightings = asked.sightings();
         assert_eq!(sightings[0].stacks.len(), 2);
         assert!(sightings[0].stacks.iter().all(|stack| stack.frames.len() <= 56));
