@@ -27,7 +27,7 @@ use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::getpid,
 };
-use timeout_runtime::{Call, Portable, Ran, Reason, TimedOut};
+use timeout_runtime::{Call, Frame, Portable, Ran, Reason, TimedOut};
 
 common::scenarios![a_lock_of_another_thread_is_told_with_the_cure, code_in_c_without_frame_pointers_is_named];
 
@@ -39,6 +39,7 @@ common::scenarios_everywhere![
     a_body_that_waits_for_a_process_is_told_so,
     a_body_inside_the_allocator_is_named,
     a_library_that_only_the_child_has_loaded_is_told_by_its_module,
+    code_that_cannot_be_unwound_is_shown_and_nothing_made_up_behind_it,
     every_thread_of_the_child_is_shown,
     a_deep_recursion_is_cut_to_its_innermost_calls,
     the_innermost_of_nested_calls_is_shown,
@@ -227,15 +228,37 @@ struct Library(PathBuf);
 
 impl Library {
     fn build() -> Library {
+        Library::compile(
+            "int inner_in_c(volatile int *go_on) { int n = 0; while (*go_on) n++; return n; }\n\
+             int outer_in_c(volatile int *go_on) { return inner_in_c(go_on) + 1; }\n\
+             int call_in_c(int (*back)(void)) { return back() + 1; }\n",
+            &[],
+        )
+    }
+
+    /// One with nothing that tells how to get from a function to its caller. Their stacks are full of what looks like it.
+    fn without_tables() -> Library {
+        Library::compile(
+            "int decoy_in_c(int n) { return n * 7 + 1; }\n\
+             #define DECOYS char *volatile decoys[64]; for (int i = 0; i < 64; i++) decoys[i] = (char *)decoy_in_c + 1;\n\
+             int inner_in_c(volatile int *go_on) { DECOYS int n = 0; while (*go_on) n++; return n + (decoys[n & 63] != 0); }\n\
+             int outer_in_c(volatile int *go_on) { DECOYS return inner_in_c(go_on) + (decoys[5] != 0); }\n\
+             int call_in_c(int (*back)(void)) { DECOYS return back() + (decoys[5] != 0); }\n",
+            &["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"],
+        )
+    }
+
+    fn compile(source: &str, more: &[&str]) -> Library {
         let folder = env::temp_dir().join(format!("timeout-suite-traces-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let source = "int inner_in_c(volatile int *go_on) { int n = 0; while (*go_on) n++; return n; }\n\
-                      int outer_in_c(volatile int *go_on) { return inner_in_c(go_on) + 1; }\n\
-                      int call_in_c(int (*back)(void)) { return back() + 1; }\n";
         fs::write(folder.join("code.c"), source).unwrap();
         let flags = ["-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-shared", "-fPIC"];
-        let built =
-            process::Command::new("cc").args(flags).args(["-o", "libcode.so", "code.c"]).current_dir(&folder).status();
+        let built = process::Command::new("cc")
+            .args(flags)
+            .args(more)
+            .args(["-o", "libcode.so", "code.c"])
+            .current_dir(&folder)
+            .status();
         assert!(built.unwrap().success());
         Library(folder)
     }
@@ -285,6 +308,38 @@ fn a_library_that_only_the_child_has_loaded_is_told_by_its_module(start: Start) 
     assert_eq!((frame.module(), frame.function()), (Some("libcode.so"), None), "{}", backtrace(&error));
     assert!(error.to_string().contains("it was in libcode.so+0x"), "{error}");
     assert_shows(&error, "a_library_that_only_the_child_has_loaded_is_told_by_its_module::{{closure}}");
+}
+
+fn code_that_cannot_be_unwound_is_shown_and_nothing_made_up_behind_it(start: Start) {
+    let library = Library::without_tables();
+    // Where the host has it, too, its functions have names.
+    let _loaded = library.open();
+    for spins_in_rust in [false, true] {
+        let error = late_with(start, &Mark::new(), (library.path(), spins_in_rust), |mark, (path, spins_in_rust)| {
+            let code = raw::Library::open(&path);
+            mark.now();
+            match spins_in_rust {
+                false => code.call_with_flag(c"outer_in_c"),
+                true => code.call_with_function(c"call_in_c", spin_for_c),
+            }
+        });
+        let trace = backtrace(&error);
+        println!("{error}\n{trace}");
+        assert_eq!(trace.threads().len(), 1, "{trace}");
+        let is_in_c = |frame: &&Frame| frame.module() == Some("libcode.so");
+        let (c, rust): (Vec<_>, Vec<_>) = trace.frames().iter().partition(is_in_c);
+        // Of C only the innermost call is known: nothing tells who has made it.
+        assert_eq!(c.len(), 1, "{trace}");
+        if spins_in_rust {
+            assert!(!is_in_c(&&trace.frames()[0]) && is_in_c(&trace.frames().last().unwrap()), "{trace}");
+            assert_shows(&error, "traces::spin");
+            assert_shows(&error, "traces::spin_for_c");
+        } else {
+            assert!(rust.is_empty() && error.to_string().contains("(running, "), "{error}\n{trace}");
+        }
+        let expected = if spins_in_rust { "call_in_c" } else { "inner_in_c" };
+        assert_eq!(c[0].function(), Some(expected), "{trace}");
+    }
 }
 
 fn every_thread_of_the_child_is_shown(start: Start) {
