@@ -20,24 +20,26 @@ use std::{
 use common::{
     LONG, Mark, Start, assert_fails, median, raw, scenario,
     shown::{assert_shows, backtrace, functions},
+    travel::Fun,
 };
 use nix::{
     libc,
     sys::signal::{SigSet, Signal, kill},
     unistd::getpid,
 };
-use timeout_runtime::{Ran, Reason, TimedOut};
+use timeout_runtime::{Call, Frame, Portable, Ran, Reason, TimedOut};
 
-common::scenarios![
+common::scenarios![a_lock_of_another_thread_is_told_with_the_cure, code_in_c_without_frame_pointers_is_named];
+
+common::scenarios_everywhere![
     a_spinning_body_is_named_with_its_line_and_its_cpu_time,
     a_sleeping_body_is_named,
     a_body_in_a_read_is_named_with_its_descriptor,
     a_body_that_waits_for_its_own_lock_is_told_so,
-    a_lock_of_another_thread_is_told_with_the_cure,
     a_body_that_waits_for_a_process_is_told_so,
     a_body_inside_the_allocator_is_named,
-    code_in_c_without_frame_pointers_is_named,
     a_library_that_only_the_child_has_loaded_is_told_by_its_module,
+    code_that_cannot_be_unwound_is_shown_and_nothing_made_up_behind_it,
     every_thread_of_the_child_is_shown,
     a_deep_recursion_is_cut_to_its_innermost_calls,
     the_innermost_of_nested_calls_is_shown,
@@ -55,10 +57,15 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// Makes a call that is late in `body`, which tells before it hangs.
 #[track_caller]
-fn late<T>(start: Start, body: impl FnOnce(&Mark) -> T) -> TimedOut {
-    let mark = Mark::new();
-    let result = start.call(LIMIT).run(|| {
-        body(&mark);
+fn late<T>(start: Start, body: impl Fn(&Mark) -> T + Copy) -> TimedOut {
+    late_with(start, &Mark::new(), (), move |mark, ()| body(mark))
+}
+
+/// The same for a body that needs something of its caller, and may tell more.
+#[track_caller]
+fn late_with<A: Portable, T>(start: Start, mark: &Mark, arguments: A, body: impl Fn(&Mark, A) -> T + Copy) -> TimedOut {
+    let result = start.run(&start.call(LIMIT), (mark.again(), arguments), move |(mark, arguments)| {
+        body(&mark, arguments);
     });
     let error = assert_fails!(result, Reason::Late { .. }, Ran::Maybe);
     assert!(mark.is_told(), "there was no time for the body");
@@ -128,13 +135,13 @@ fn read_for_ever(mut from: impl Read) {
 
 fn a_body_in_a_read_is_named_with_its_descriptor(start: Start) {
     use std::os::fd::AsRawFd;
-    let (reader, _writer) = pipe().unwrap();
-    let number = reader.as_raw_fd();
-    let error = late(start, |mark| {
-        mark.now();
+    let mark = Mark::new();
+    let error = late_with(start, &mark, (), |mark, ()| {
+        let (reader, _writer) = pipe().unwrap();
+        mark.tell(reader.as_raw_fd() as u64);
         read_for_ever(&reader);
     });
-    assert_stuck(&error, "read_for_ever", &format!("in read(fd {number})"));
+    assert_stuck(&error, "read_for_ever", &format!("in read(fd {})", mark.hear()));
 }
 
 static LOCK: Mutex<u32> = Mutex::new(0);
@@ -202,7 +209,7 @@ fn a_body_inside_the_allocator_is_named(start: Start) {
     let mut inside = 0;
     for _ in 0..20 {
         let mark = Mark::new();
-        let result = start.call(Duration::from_millis(150)).run(|| {
+        let result = start.run(&start.call(Duration::from_millis(150)), mark.again(), |mark| {
             mark.now();
             allocate_for_ever();
         });
@@ -221,21 +228,47 @@ struct Library(PathBuf);
 
 impl Library {
     fn build() -> Library {
+        Library::compile(
+            "int inner_in_c(volatile int *go_on) { int n = 0; while (*go_on) n++; return n; }\n\
+             int outer_in_c(volatile int *go_on) { return inner_in_c(go_on) + 1; }\n\
+             int call_in_c(int (*back)(void)) { return back() + 1; }\n",
+            &[],
+        )
+    }
+
+    /// One with nothing that tells how to get from a function to its caller. Their stacks are full of what looks like it.
+    fn without_tables() -> Library {
+        Library::compile(
+            "int decoy_in_c(int n) { return n * 7 + 1; }\n\
+             #define DECOYS char *volatile decoys[64]; for (int i = 0; i < 64; i++) decoys[i] = (char *)decoy_in_c + 1;\n\
+             int inner_in_c(volatile int *go_on) { DECOYS int n = 0; while (*go_on) n++; return n + (decoys[n & 63] != 0); }\n\
+             int outer_in_c(volatile int *go_on) { DECOYS return inner_in_c(go_on) + (decoys[5] != 0); }\n\
+             int call_in_c(int (*back)(void)) { DECOYS return back() + (decoys[5] != 0); }\n",
+            &["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"],
+        )
+    }
+
+    fn compile(source: &str, more: &[&str]) -> Library {
         let folder = env::temp_dir().join(format!("timeout-suite-traces-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let source = "int inner_in_c(volatile int *go_on) { int n = 0; while (*go_on) n++; return n; }\n\
-                      int outer_in_c(volatile int *go_on) { return inner_in_c(go_on) + 1; }\n\
-                      int call_in_c(int (*back)(void)) { return back() + 1; }\n";
         fs::write(folder.join("code.c"), source).unwrap();
         let flags = ["-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-shared", "-fPIC"];
-        let built =
-            process::Command::new("cc").args(flags).args(["-o", "libcode.so", "code.c"]).current_dir(&folder).status();
+        let built = process::Command::new("cc")
+            .args(flags)
+            .args(more)
+            .args(["-o", "libcode.so", "code.c"])
+            .current_dir(&folder)
+            .status();
         assert!(built.unwrap().success());
         Library(folder)
     }
 
+    fn path(&self) -> PathBuf {
+        self.0.join("libcode.so")
+    }
+
     fn open(&self) -> raw::Library {
-        raw::Library::open(&self.0.join("libcode.so"))
+        raw::Library::open(&self.path())
     }
 }
 
@@ -253,27 +286,21 @@ extern "C" fn spin_for_c() -> i32 {
 fn code_in_c_without_frame_pointers_is_named(start: Start) {
     let library = Library::build();
     let code = library.open();
-    let error = late(start, |mark| {
-        mark.now();
-        code.call_with_flag(c"outer_in_c");
-    });
+    let error = start.call(LIMIT).run(|| code.call_with_flag(c"outer_in_c")).unwrap_err();
     assert_shows(&error, "inner_in_c");
     assert_shows(&error, "outer_in_c");
     assert_shows(&error, "code_in_c_without_frame_pointers_is_named::{{closure}}");
     assert!(error.to_string().contains("it was in inner_in_c (running, "), "{error}");
     // Rust below C below Rust.
-    let error = late(start, |mark| {
-        mark.now();
-        code.call_with_function(c"call_in_c", spin_for_c);
-    });
+    let error = start.call(LIMIT).run(|| code.call_with_function(c"call_in_c", spin_for_c)).unwrap_err();
     assert_stuck(&error, "spin", "running, ");
     assert_shows(&error, "call_in_c");
 }
 
 fn a_library_that_only_the_child_has_loaded_is_told_by_its_module(start: Start) {
     let library = Library::build();
-    let error = late(start, |mark| {
-        let code = library.open();
+    let error = late_with(start, &Mark::new(), library.path(), |mark, path| {
+        let code = raw::Library::open(&path);
         mark.now();
         code.call_with_flag(c"outer_in_c");
     });
@@ -281,6 +308,38 @@ fn a_library_that_only_the_child_has_loaded_is_told_by_its_module(start: Start) 
     assert_eq!((frame.module(), frame.function()), (Some("libcode.so"), None), "{}", backtrace(&error));
     assert!(error.to_string().contains("it was in libcode.so+0x"), "{error}");
     assert_shows(&error, "a_library_that_only_the_child_has_loaded_is_told_by_its_module::{{closure}}");
+}
+
+fn code_that_cannot_be_unwound_is_shown_and_nothing_made_up_behind_it(start: Start) {
+    let library = Library::without_tables();
+    // Where the host has it, too, its functions have names.
+    let _loaded = library.open();
+    for spins_in_rust in [false, true] {
+        let error = late_with(start, &Mark::new(), (library.path(), spins_in_rust), |mark, (path, spins_in_rust)| {
+            let code = raw::Library::open(&path);
+            mark.now();
+            match spins_in_rust {
+                false => code.call_with_flag(c"outer_in_c"),
+                true => code.call_with_function(c"call_in_c", spin_for_c),
+            }
+        });
+        let trace = backtrace(&error);
+        println!("{error}\n{trace}");
+        assert_eq!(trace.threads().len(), 1, "{trace}");
+        let is_in_c = |frame: &&Frame| frame.module() == Some("libcode.so");
+        let (c, rust): (Vec<_>, Vec<_>) = trace.frames().iter().partition(is_in_c);
+        // Of C only the innermost call is known: nothing tells who has made it.
+        assert_eq!(c.len(), 1, "{trace}");
+        if spins_in_rust {
+            assert!(!is_in_c(&&trace.frames()[0]) && is_in_c(&trace.frames().last().unwrap()), "{trace}");
+            assert_shows(&error, "traces::spin");
+            assert_shows(&error, "traces::spin_for_c");
+        } else {
+            assert!(rust.is_empty() && error.to_string().contains("(running, "), "{error}\n{trace}");
+        }
+        let expected = if spins_in_rust { "call_in_c" } else { "inner_in_c" };
+        assert_eq!(c[0].function(), Some(expected), "{trace}");
+    }
 }
 
 fn every_thread_of_the_child_is_shown(start: Start) {
@@ -335,19 +394,19 @@ fn a_deep_recursion_is_cut_to_its_innermost_calls(start: Start) {
 
 fn the_innermost_of_nested_calls_is_shown(start: Start) {
     #[inline(never)]
-    fn outer(start: Start, mark: &Mark) {
-        let inner = start.call(LONG).run(|| middle(start, mark));
+    fn outer(mark: &Mark) {
+        let inner = Call::new(LONG).run(|| middle(mark));
         unreachable!("{inner:?}");
     }
     #[inline(never)]
-    fn middle(start: Start, mark: &Mark) {
-        let inner = start.call(LONG).run(|| {
+    fn middle(mark: &Mark) {
+        let inner = Call::new(LONG).run(|| {
             mark.now();
             spin();
         });
         unreachable!("{inner:?}");
     }
-    let error = late(start, |mark| outer(start, mark));
+    let error = late(start, outer);
     assert_stuck(&error, "spin", "running, ");
     let names = functions(backtrace(&error));
     let place = |function: &str| names.iter().position(|name| name.ends_with(function));
@@ -357,8 +416,8 @@ fn the_innermost_of_nested_calls_is_shown(start: Start) {
 }
 
 fn an_inner_call_has_its_own_trace(start: Start) {
-    let text = start.call(LONG).run(|| {
-        late(start, |mark| {
+    let text = start.run(&start.call(LONG), (), |()| {
+        late(Start::Fork, |mark| {
             mark.now();
             spin();
         })
@@ -370,7 +429,7 @@ fn an_inner_call_has_its_own_trace(start: Start) {
 
 fn with_a_grace_it_is_shown_where_the_body_was_at_the_limit(start: Start) {
     let mark = Mark::new();
-    let result = start.call(LIMIT).grace(LONG).run(|| {
+    let result = start.run(&start.call(LIMIT).grace(LONG), mark.again(), |mark| {
         raw::exit_on::<0>(libc::SIGTERM);
         mark.now();
         spin();
@@ -398,7 +457,11 @@ fn a_body_deaf_to_signals_is_still_told_to_be_running(start: Start) {
         mark.now();
         take_the_lock()
     });
-    assert!(error.to_string().contains(": it was waiting for a lock or for another thread; the process"), "{error}");
+    let text = error.to_string();
+    let (_, told) =
+        text.split_once(": it was waiting for a lock or for another thread").unwrap_or_else(|| panic!("{text}"));
+    // A worker is forked from a process of one thread.
+    assert_eq!(told.contains("; the process had "), start == Start::Fork, "{text}");
 }
 
 fn a_stopped_body_is_told_to_be_stopped(start: Start) {
@@ -428,7 +491,7 @@ impl<'de> serde::Deserialize<'de> for NeverWritten {
 }
 
 fn a_value_that_is_never_encoded_is_told_with_the_place(start: Start) {
-    let error = start.call(LIMIT).run(|| NeverWritten).map(drop).unwrap_err();
+    let error = start.run(&start.call(LIMIT), (), |()| NeverWritten).map(drop).unwrap_err();
     let text = error.to_string();
     let expected = "its value was being encoded by its `Serialize` in traces::spin at tests/traces.rs:";
     assert!(text.contains(expected), "{text}");
@@ -449,7 +512,7 @@ fn a_trace_does_not_hold_a_call_up(start: Start) {
         let mut shown = 0;
         let times = (0..25).map(|_| {
             let begin = Instant::now();
-            let error = start.call(limit).run(body).unwrap_err();
+            let error = start.run(&start.call(limit), Fun(body), |Fun(body)| body()).unwrap_err();
             let late = begin.elapsed() - limit;
             shown += u32::from(!backtrace(&error).is_empty());
             late

@@ -56,8 +56,9 @@ impl fmt::Display for Place {
 
 /// What a child used before it ended, together with those of its own children that it waited for.
 ///
-/// It is measured by the kernel (getrusage(2)). A call that is late reads it from `/proc` just before the kill, where
-/// the times are rounded down to hundredths of a second and the peak is the child's own.
+/// It is measured by the kernel (getrusage(2)). A late child is asked for it just before the kill; of one that does not
+/// answer it is read from `/proc`, where the times are rounded down to hundredths of a second and the peak is the child's
+/// own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub(crate) user: Duration,

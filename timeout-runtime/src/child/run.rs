@@ -95,7 +95,7 @@ pub(crate) fn run(legacy: Legacy<'_>, job: &mut dyn FnMut(&Outbox)) -> ! {
         terminate::last();
     }
     // 8. Whatever the end, it is told, and where it was.
-    sampler::answer_into(sheets);
+    sampler::answer_into(sheets, None);
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
     // A thread that is panicking may not touch the hook: a call from a destructor does without.

@@ -30,8 +30,9 @@ use crate::{
         inflow::Inflow,
         lifeline,
         pipe::PlainVec,
-        process,
+        process, sampler,
         sched::{self, Cores},
+        sheet::Sheet,
         signal, stack, stdout, terminate,
     },
     wire::{
@@ -47,10 +48,14 @@ use crate::{
 /// What a worker has from its server.
 pub(crate) struct Spare {
     pub(crate) server: Pid,
+    /// Whose calls it will run, and who may ask where it is.
+    pub(crate) host: Pid,
     pub(crate) pipe: OwnedFd,
     /// Where its order will come from.
     pub(crate) line: OwnedFd,
     pub(crate) stage: Option<StageCell>,
+    /// Where to tell the host where this process is: its own, which it shares with no other worker.
+    pub(crate) sheets: &'static [Sheet],
 }
 
 /// Does once, in the server, what every worker inherits. Why each is needed is told in [`run`](super::run).
@@ -65,12 +70,13 @@ pub(crate) fn prepare_server() {
 
 /// Becomes a worker, waits for its order and carries it out. All signals are blocked since before the fork.
 pub(crate) fn run(spare: Spare) -> ! {
-    let Spare { server, pipe, line, stage } = spare;
+    let Spare { server, host, pipe, line, stage, sheets } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
     if process::new_session().is_err() || !lifeline::arm(pipe.as_fd(), getpid(), server) {
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();
+    sampler::answer_into(sheets, Some(host));
     // The news of its server's end is a signal.
     signal::set_mask(&SigSet::empty());
     rehearse(&line);

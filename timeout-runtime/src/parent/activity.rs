@@ -1,36 +1,64 @@
 //! What a thread of a child is doing, as the kernel tells it: that needs no help from the child.
 
-use std::{fs, io::Read};
+use std::borrow::Cow;
 
 use nix::{libc, unistd::Pid};
 
-use crate::report::Activity;
+use crate::{
+    report::Activity,
+    sys::procfs::{Directory, File},
+};
 
-/// Looks at one thread; `None` if it is gone or may not be looked at.
-pub(crate) fn of(process: Pid, thread: Pid) -> Option<Activity> {
-    let file = |name: &str| read(&format!("/proc/{process}/task/{thread}/{name}"));
-    let state = state(&file("stat")?)?;
-    // Last, so that it is as fresh as can be.
-    activity(state, file("syscall").as_deref().unwrap_or_default())
+/// What tells what the main thread of a process is doing: opened ahead, and read when it matters.
+pub(crate) struct Files {
+    stat: File,
+    syscall: File,
+}
+
+impl Files {
+    /// `None` also where there is no room for both.
+    pub(crate) fn open(threads: &Directory, process: Pid) -> Option<Files> {
+        let file = |name| threads.file_of(process, name).ok();
+        Some(Files { stat: file("stat")?, syscall: file("syscall")? })
+    }
+
+    /// `None` if the process is gone or may not be looked at.
+    pub(crate) fn activity(&self) -> Option<Activity> {
+        let state = state(&text(&self.stat, &mut [0; SHORT]))?;
+        // Last, so that it is as fresh as can be.
+        activity(state, &text(&self.syscall, &mut [0; SHORT]))
+    }
+}
+
+/// The same for a process of which nothing is open, with one descriptor at a time.
+pub(crate) fn of(process: Pid) -> Option<Activity> {
+    let state = state(&text(&File::of_thread(process, process, "stat").ok()?, &mut [0; SHORT]))?;
+    let mut buffer = [0; SHORT];
+    let syscall = File::of_thread(process, process, "syscall");
+    activity(state, &syscall.map_or(Cow::default(), |file| text(&file, &mut buffer)))
 }
 
 /// Whether a thread that was sent a signal runs its handler, or will as soon as it gets a core.
 pub(crate) fn is_about_to_handle(process: Pid, thread: Pid, signal: i32) -> bool {
-    let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
-    can_handle(&status, signal)
+    let file = File::of_thread(process, thread, "status");
+    file.is_ok_and(|file| can_handle(&text(&file, &mut [0; LONG]), signal))
 }
 
 /// The name of a thread.
-pub(crate) fn name(process: Pid, thread: Pid) -> Option<String> {
-    let name = read(&format!("/proc/{process}/task/{thread}/comm"))?;
-    Some(name.trim_end().to_owned())
+pub(crate) fn name(threads: &Directory, thread: Pid) -> Option<String> {
+    let file = threads.file_of(thread, "comm").ok()?;
+    Some(text(&file, &mut [0; SHORT]).trim_end().to_owned())
 }
 
-/// The first few kilobytes of a file: more than any of these has.
-fn read(path: &str) -> Option<String> {
-    let mut text = Vec::new();
-    fs::File::open(path).ok()?.take(8 << 10).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+/// More than one line of these has.
+const SHORT: usize = 512;
+
+/// More than a list of these has.
+const LONG: usize = 4 << 10;
+
+/// What a file says now; nothing if it cannot be read any more.
+fn text<'a>(file: &File, buffer: &'a mut [u8]) -> Cow<'a, str> {
+    file.read(buffer).map_or(Cow::default(), String::from_utf8_lossy)
 }
 
 /// The state in `/proc/<pid>/stat`, counted from behind the name, which may contain anything.

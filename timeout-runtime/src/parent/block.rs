@@ -4,7 +4,7 @@
 //! closed, by others. It never sleeps longer than the supervisor allows.
 
 use std::{
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use nix::{
 
 use super::{
     reaper::Reaper,
-    sample::{self, Sample},
+    sample::{self, Prepared, Sample},
     supervise::{Action, Cause, Event, Outcome, Supervisor},
     tree,
     worker::{End, Worker},
@@ -28,7 +28,7 @@ use crate::{
         fault::{self, Op},
         pipe,
         sampler::Waiting,
-        sched::ShortSlice,
+        sched::Alarm,
     },
     wire::{
         frame::{FrameReader, Progress, Remarks},
@@ -63,18 +63,20 @@ pub(crate) fn run(
     cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
-    let mut vigil = Vigil { begin: Instant::now(), checks: 0, slice: None, told: None, sample: None };
-    let waiting = Waiting::new(worker.pid());
+    let mut vigil = Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due };
+    // A worker of the fork server has no sheet of our own callers.
+    let waiting = worker.foreign_code().is_none().then(|| Waiting::new(worker.pid()));
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
-    let (told, sample, threads) = (vigil.told, vigil.sample.take(), worker.origin().threads);
-    // A short slice is soon used up, and then a dying child on this core would go first.
-    drop(vigil);
+    let Vigil { alarm, told, seen, look, .. } = vigil;
+    let sample = if let Look::Taken(sample) = look { Some(sample) } else { None };
+    let threads = worker.origin().threads;
+    drop(alarm);
     let stage = worker.stage();
     let usage = match outcome {
         Outcome::Value | Outcome::HookHeld => told,
         // Cut off in silence, or something else was sent in its name.
-        _ => told.or_else(|| worker.usage_so_far()),
+        _ => told.or(seen).or_else(|| worker.usage_so_far()),
     };
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
     match outcome {
@@ -100,10 +102,23 @@ struct Vigil {
     begin: Instant,
     /// Looks at a child without a descriptor so far.
     checks: u32,
-    slice: Option<ShortSlice>,
+    alarm: Option<Alarm>,
     /// What the child has said that it used.
     told: Option<Usage>,
-    sample: Option<Sample>,
+    /// What it was seen to have used when the call ended.
+    seen: Option<Usage>,
+    look: Look,
+}
+
+/// A look at the child when its time is over.
+enum Look {
+    /// It is to be taken, if the time comes.
+    Due,
+    /// That is at hand.
+    Ready(Prepared),
+    Taken(Sample),
+    /// The child is ended for another reason.
+    Needless,
 }
 
 /// What is worth a look.
@@ -169,14 +184,15 @@ impl Vigil {
             let until = match supervisor.on(event.unwrap_or(Event::Clock), now) {
                 Action::End(outcome) => {
                     if outcome == Outcome::Late {
-                        self.look_at(worker);
+                        self.seen = self.look_at(worker);
                     }
                     return (outcome, has_descendants);
                 }
                 Action::Wait { until } => until,
                 Action::Terminate { cause, until } => {
-                    if cause == Cause::Late {
-                        self.look_at(worker);
+                    match cause {
+                        Cause::Late => drop(self.look_at(worker)),
+                        Cause::Cancelled => self.look = Look::Needless,
                     }
                     tree::terminate(worker);
                     until
@@ -189,10 +205,21 @@ impl Vigil {
         }
     }
 
-    /// Sees where the child is, once: when its time is over, and not when the grace is.
-    fn look_at(&mut self, worker: &Worker) {
-        let ran = self.begin.elapsed();
-        self.sample.get_or_insert_with(|| sample::take(worker, worker.origin().sheets, ran));
+    /// Sees where the child is, once: when its time is over, and not when the grace is. Gives what it has used by now.
+    fn look_at(&mut self, worker: &Worker) -> Option<Usage> {
+        let prepared = match mem::replace(&mut self.look, Look::Needless) {
+            Look::Due => sample::prepare(worker),
+            Look::Ready(prepared) => prepared,
+            taken => {
+                self.look = taken;
+                return None;
+            }
+        };
+        let alarm = self.alarm.get_or_insert_with(Alarm::set);
+        let sample = sample::take(worker, prepared, alarm, self.begin.elapsed());
+        let usage = sample.usage;
+        self.look = Look::Taken(sample);
+        usage
     }
 
     /// Whether the child waits for the panic hook's lock. A thread of the host that panicked at the fork held it, and the
@@ -208,7 +235,7 @@ impl Vigil {
         fds[1] = worker.pidfd();
         // Made before the child was; a bell that cannot be had is none.
         fds[2] = cancel.and_then(|cancel| cancel.bell().ok());
-        let mut timeout = left.map(|left| self.step(left));
+        let mut timeout = left.map(|left| self.step(worker, left));
         if worker.stage().is_some_and(|stage| stage <= Stage::Hook) {
             timeout = Some(timeout.map_or(SETUP, |timeout| timeout.min(SETUP)));
         }
@@ -223,7 +250,11 @@ impl Vigil {
             Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
             None => PollFd::new(worker.pipe(), PollFlags::empty()),
         });
-        let result = fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        let mut poll = || fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        let result = match &self.alarm {
+            Some(alarm) if timeout != Some(Duration::ZERO) => alarm.during(poll),
+            _ => poll(),
+        };
         match result {
             Ok(_) => {
                 let woken = |index: usize| fds[index].is_some() && polled[index].any().unwrap_or(true);
@@ -242,14 +273,27 @@ impl Vigil {
 
     /// How long to sleep at once. The kernel may prolong a sleep by a thousandth (`select_estimate_accuracy`), so a
     /// long one stops short of its end, and the rest is slept with a slice that a spinning child cannot hold up.
-    fn step(&mut self, left: Duration) -> Duration {
+    ///
+    /// Before the look at a late child it wakes a moment early and stays awake: what the look needs is made ready, and
+    /// being woken takes some 0.1 ms.
+    fn step(&mut self, worker: &Worker, left: Duration) -> Duration {
         const LAST_STEP: Duration = Duration::from_millis(5);
+        const AWAKE: Duration = Duration::from_micros(250);
         if left > LAST_STEP {
             return left.mul_f64(0.996).min(left.saturating_sub(LAST_STEP / 2));
         }
-        if self.slice.is_none() && self.begin.elapsed() >= LAST_STEP {
-            self.slice = ShortSlice::take();
+        if self.begin.elapsed() < LAST_STEP {
+            return left;
         }
-        left
+        self.alarm.get_or_insert_with(Alarm::set);
+        match self.look {
+            Look::Due | Look::Ready(_) if left > AWAKE => left - AWAKE,
+            Look::Due => {
+                self.look = Look::Ready(sample::prepare(worker));
+                Duration::ZERO
+            }
+            Look::Ready(_) => Duration::ZERO,
+            Look::Taken(_) | Look::Needless => left,
+        }
     }
 }

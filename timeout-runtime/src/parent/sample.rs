@@ -1,7 +1,8 @@
 //! Looks at a child whose time is over, before it is killed: what it is doing, and where.
 //!
-//! The kernel is asked first, as that needs nothing of the child; then the child's threads are asked for their stacks,
-//! and waited for as long as an answer may still come, but not for long. What they answer is data, and checked.
+//! What does not depend on that moment is made ready shortly before, while the caller waits anyway. Then the kernel is
+//! asked first, as that needs nothing of the child; then the child's threads are asked for their stacks, and waited for
+//! as long as an answer may still come, but not for long. What they answer is data, and checked.
 
 use std::{
     fs,
@@ -17,11 +18,17 @@ use nix::{
 
 use super::{activity, tree, worker::Worker};
 use crate::{
-    report::{Doing, Foreign, RawStack},
-    sys::unwind,
+    report::{Doing, Foreign, RawStack, Usage},
+    sys::{
+        image,
+        procfs::Directory,
+        sched::{self, Alarm},
+        sheet::SLOTS,
+        unwind,
+    },
     wire::{
         stage::Stage,
-        trace::{Asked, Sheets, Sighting},
+        trace::{Asked, Sighting},
     },
 };
 
@@ -33,6 +40,15 @@ pub(crate) struct Sample {
     pub(crate) stacks: Vec<RawStack>,
     /// Where the addresses belong that are code in the child and not in this process.
     pub(crate) foreign: Vec<Foreign>,
+    /// What the child says that it had used by then.
+    pub(crate) usage: Option<Usage>,
+}
+
+/// What is ready for a look at a child.
+pub(crate) struct Prepared {
+    /// The body's thread first, with the names that they have.
+    threads: Vec<(Pid, Option<String>)>,
+    main: Option<activity::Files>,
 }
 
 /// A thread that sleeps answers at once; one that has not by now is looked at.
@@ -43,55 +59,64 @@ fn patience(ran: Duration) -> Duration {
     (ran / 10).clamp(Duration::from_millis(5), Duration::from_millis(50))
 }
 
+/// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
+pub(crate) fn prepare(worker: &Worker) -> Prepared {
+    let pid = worker.pid();
+    let Ok(directory) = Directory::of_threads(pid) else {
+        return Prepared { threads: vec![(pid, None)], main: None };
+    };
+    let others = directory.numbers(SLOTS).into_iter().filter(|thread| *thread != pid);
+    let threads = std::iter::once(pid).chain(others).map(|thread| (thread, activity::name(&directory, thread)));
+    Prepared { threads: threads.collect(), main: activity::Files::open(&directory, pid) }
+}
+
 /// Looks at a child that has `ran` for so long.
-pub(crate) fn take(worker: &Worker, sheets: &Sheets, ran: Duration) -> Sample {
+pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, ran: Duration) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);
-    if !has_begun || !worker.is_alive() {
+    if !has_begun || !worker.lives() {
         return Sample::default();
     }
-    let mut sample = Sample { doing: doing(pid), ..Sample::default() };
-    let threads = threads(pid);
-    let Some(asked) = sheets.ask(pid, &threads) else { return sample };
-    wait(&asked, pid, patience(ran));
-    let sightings = asked.sightings();
+    let Prepared { threads, main } = prepared;
+    let activity = main.map_or_else(|| activity::of(pid), |main| main.activity());
+    let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
+    threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
+    let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
+    wait(&asked, pid, alarm, patience(ran));
+    let mut sightings = asked.sightings();
     drop(asked);
 
+    sample.usage = sightings.first().and_then(|first| told(first, pid, sample.doing.cpu));
     if let Some(inner) = sightings.first().and_then(|first| innermost(pid, first)) {
-        sample.doing = doing(inner);
+        sample.doing = Doing { activity: activity::of(inner), cpu: cpu(inner) };
     }
-    sample.foreign = foreign(&sightings, pid);
+    sample.foreign = match worker.foreign_code() {
+        None => foreign(&sightings, pid),
+        Some(code) => translate(&mut sightings, pid, code),
+    };
+    let name_of = |thread| threads.iter().find(|(other, _)| *other == thread).and_then(|(_, name)| name.clone());
     let stack_of = |sighting: Sighting| RawStack {
         is_body: sighting.thread == pid,
-        thread: activity::name(pid, sighting.thread),
+        thread: name_of(sighting.thread),
         frames: sighting.stacks.into_iter().map(|stack| stack.frames).collect(),
     };
     sample.stacks = sightings.into_iter().map(stack_of).collect();
     sample
 }
 
-/// What the main thread of a process is doing, and the time it has had.
-fn doing(process: Pid) -> Doing {
-    let cpu = clock_getcpuclockid(process).and_then(clock_gettime).ok().map(Duration::from);
-    Doing { activity: activity::of(process, process), cpu }
-}
-
-/// The threads of a process, the main one first.
-fn threads(process: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let numbers = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
-    let others = numbers.filter(|thread| *thread != process);
-    std::iter::once(process).chain(others).collect()
+/// The CPU time that a process has had.
+fn cpu(process: Pid) -> Option<Duration> {
+    clock_getcpuclockid(process).and_then(clock_gettime).ok().map(Duration::from)
 }
 
 /// Waits for the answers that may still come.
-fn wait(asked: &Asked<'_>, process: Pid, patience: Duration) {
+fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm, patience: Duration) {
     let begin = Instant::now();
     let mut until = FIRST_LOOK;
     loop {
         let left = until.saturating_sub(begin.elapsed());
         if !left.is_zero() {
-            if asked.wait(left) {
+            if alarm.during(|| asked.wait(left)) {
                 return;
             }
             continue;
@@ -115,19 +140,46 @@ fn innermost(outermost: Pid, sighting: &Sighting) -> Option<Pid> {
     (processes.len() > 1 && processes[0] == outermost && is_chain).then(|| processes[processes.len() - 1])
 }
 
+/// What the body's thread says that its process has used: no less than the kernel's own clock had shown just before.
+fn told(sighting: &Sighting, process: Pid, cpu: Option<Duration>) -> Option<Usage> {
+    /// The kernel tells it in whole microseconds.
+    const ROUNDING: Duration = Duration::from_millis(1);
+    let usage = sighting.usage.filter(|_| sighting.thread == process)?;
+    let claimed = usage.user.saturating_add(usage.system).saturating_add(ROUNDING);
+    (usage.peak_memory > 0 && cpu.is_some_and(|cpu| claimed >= cpu)).then_some(usage)
+}
+
 /// Names the modules that the child has loaded and this process has not.
 fn foreign(sightings: &[Sighting], process: Pid) -> Vec<Foreign> {
+    let addresses = sightings.iter().flat_map(|sighting| &sighting.stacks).flat_map(|stack| &stack.frames);
+    find(addresses.copied().filter(|address| unwind::enclosing_function(*address).is_none()).collect(), process)
+}
+
+/// Gives the frames of a worker, in which the program's code begins at `code`, the addresses that they have here. What is
+/// not the program's own lies elsewhere in each process: it is told by its module, or left out.
+fn translate(sightings: &mut [Sighting], process: Pid, code: u64) -> Vec<Foreign> {
+    let here = |address: u64| image::translate(address, code);
+    let stacks = || sightings.iter().flat_map(|sighting| &sighting.stacks);
+    let others = stacks().flat_map(|stack| &stack.frames).copied().filter(|address| here(*address).is_none());
+    let foreign = find(others.collect(), process);
+    let is_told = |address: u64| foreign.iter().any(|foreign| foreign.address == address).then_some(address);
+    for stack in sightings.iter_mut().flat_map(|sighting| &mut sighting.stacks) {
+        let frames = stack.frames.iter().filter_map(|address| here(*address).or_else(|| is_told(*address)));
+        stack.frames = frames.collect();
+    }
+    foreign
+}
+
+/// Finds the modules of addresses in a process.
+fn find(addresses: Vec<u64>, process: Pid) -> Vec<Foreign> {
     /// Where a process has mapped more than this, the rest is not looked at: it takes too long.
     const LONGEST: u64 = 256 << 10;
-    let addresses = sightings.iter().flat_map(|sighting| &sighting.stacks).flat_map(|stack| &stack.frames);
-    let unknown: Vec<u64> =
-        addresses.copied().filter(|address| unwind::enclosing_function(*address).is_none()).collect();
-    if unknown.is_empty() {
+    if addresses.is_empty() {
         return Vec::new();
     }
     let mut maps = Vec::new();
     if let Ok(file) = fs::File::open(format!("/proc/{process}/maps")) {
         let _ = file.take(LONGEST).read_to_end(&mut maps);
     }
-    Foreign::find(&unknown, &String::from_utf8_lossy(&maps))
+    Foreign::find(&addresses, &String::from_utf8_lossy(&maps))
 }

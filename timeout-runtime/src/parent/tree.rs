@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Kills everything below the child, and the child. Its corpse is left to be reaped.
 pub(crate) fn kill(worker: &mut Worker) {
     // The list takes a descriptor. Where the host has none left, the child's own is the one to give.
-    if fs::File::open("/proc/self/stat").is_err() {
+    if worker.pipe().try_clone_to_owned().is_err() {
         worker.give_up_descriptor();
     }
     worker.signal(Signal::SIGSTOP);

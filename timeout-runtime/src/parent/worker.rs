@@ -34,7 +34,7 @@ use crate::{
     wire::{
         frame::Token,
         stage::{Stage, StageCell},
-        trace::Sheets,
+        trace::Room,
         zygote,
     },
 };
@@ -56,7 +56,7 @@ pub(crate) struct Origin {
     /// How many threads it had besides ours.
     pub(crate) threads: usize,
     /// Where the child answers when it is asked where it is.
-    pub(crate) sheets: &'static Sheets,
+    pub(crate) room: Room,
 }
 
 /// A process by descriptor, or by number where the kernel or a filter forbids descriptors.
@@ -109,14 +109,10 @@ impl Worker {
     }
 
     /// Takes over a child of the fork server that has got its order.
-    pub(crate) fn of_zygote(
-        waiting: Waiting,
-        zygote: Arc<Zygote>,
-        flight: Option<Flight>,
-        token: Token,
-        origin: Origin,
-    ) -> Worker {
-        let Waiting { pid, pidfd, pipe, line, slot, code } = waiting;
+    pub(crate) fn of_zygote(waiting: Waiting, zygote: Arc<Zygote>, flight: Option<Flight>, token: Token) -> Worker {
+        let Waiting { pid, pidfd, pipe, line, sheet, slot, code } = waiting;
+        // It is forked from one thread.
+        let origin = Origin { threads: 0, room: Room::File(sheet) };
         let stage = zygote.stages().at(slot);
         let process = Process {
             pid,
@@ -160,11 +156,6 @@ impl Worker {
 
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
-    }
-
-    /// Whether the child lives, as far as is known.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.end.is_none() && matches!(pidfd::is_alive(self.process.whom()), Ok(true))
     }
 
     /// How far the child has come; `None` where that is not known.

@@ -68,6 +68,8 @@ pub(crate) struct Waiting {
     pub(crate) pidfd: OwnedFd,
     pub(crate) pipe: OwnedFd,
     pub(crate) line: OwnedFd,
+    /// Where it answers when it is asked where it is.
+    pub(crate) sheet: OwnedFd,
     pub(crate) slot: u32,
     /// Where the program's code begins in it.
     pub(crate) code: u64,
@@ -250,9 +252,9 @@ impl Zygote {
             Err(Errno::ECONNRESET | Errno::EPIPE) => return Err(NoWorker::Gone),
             Err(errno) => return Err(NoWorker::Failed(failed("recvmsg", errno))),
         };
-        match (Answer::parse(&bytes[..length]), <[OwnedFd; 3]>::try_from(fds)) {
-            (Some(Answer::Worker { pid, slot, code }), Ok([pidfd, pipe, line])) => {
-                Ok(Some(Waiting { pid, pidfd, pipe, line, slot, code }))
+        match (Answer::parse(&bytes[..length]), <[OwnedFd; 4]>::try_from(fds)) {
+            (Some(Answer::Worker { pid, slot, code }), Ok([pidfd, pipe, line, sheet])) => {
+                Ok(Some(Waiting { pid, pidfd, pipe, line, sheet, slot, code }))
             }
             // The kernel drops the descriptors of a message that this process has no room for.
             (Some(Answer::Worker { slot, .. }), Err(_)) => {

@@ -103,20 +103,20 @@ impl fmt::Display for Frame {
     }
 }
 
-/// Looks a thread's addresses up and leaves out the frames around the user's; `find` tells whether an address is foreign
-/// to this process, and its module.
+/// Looks a thread's addresses up and leaves out the frames around the user's; `find` gives where
+/// the same code is in this process, if it is there, and its module.
 pub(crate) fn resolve(
     stacks: &[Vec<u64>],
     is_body: bool,
     view: &View,
-    find: &dyn Fn(u64) -> (bool, Option<Module>),
+    find: &dyn Fn(u64) -> (Option<u64>, Option<Module>),
 ) -> Vec<Frame> {
     let mut frames = Vec::new();
     for (index, stack) in stacks.iter().enumerate() {
         let mut here = Vec::new();
         for &address in stack {
-            let (is_foreign, module) = find(address);
-            let mut symbols = if is_foreign { Vec::new() } else { symbols::resolve(address) };
+            let (place, module) = find(address);
+            let mut symbols = place.map(symbols::resolve).unwrap_or_default();
             if symbols.is_empty() {
                 symbols.push(Symbol::default());
             }
@@ -282,7 +282,7 @@ mod tests {
     fn frame(function: &str, file: &str, module: &str) -> Frame {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let symbol = Symbol { function: text(function), file: text(file), line: Some(14), column: Some(9) };
-        let module = text(module).map(|name| Module { name, offset: 0x1a2b });
+        let module = text(module).map(|name| Module { name, offset: 0x1a2b, file: String::new() });
         Frame { address: 0x55_1234, is_users: is_users(&symbol, module.as_ref()), symbol, module }
     }
 

@@ -8,7 +8,18 @@ pub(crate) struct Modules(Vec<Mapping>);
 struct Mapping {
     begin: u64,
     end: u64,
+    is_code: bool,
+    /// Whether it begins where the file does.
+    is_first: bool,
+    /// The device and the number of the file on it.
+    file: String,
     path: String,
+}
+
+impl Mapping {
+    fn name(&self) -> Option<&str> {
+        self.path.trim_end_matches(" (deleted)").rsplit('/').next()
+    }
 }
 
 /// A file that is mapped, and a place in it.
@@ -18,6 +29,8 @@ pub(crate) struct Module {
     pub(crate) name: String,
     /// Counted from where the file begins in memory: the same in every run.
     pub(crate) offset: u64,
+    /// Tells it from another file that has taken its name.
+    pub(crate) file: String,
 }
 
 impl Modules {
@@ -33,9 +46,21 @@ impl Modules {
     /// The file that `address` is in.
     pub(crate) fn find(&self, address: u64) -> Option<Module> {
         let mapping = self.0.iter().find(|mapping| (mapping.begin..mapping.end).contains(&address))?;
-        let base = self.0.iter().filter(|other| other.path == mapping.path).map(|other| other.begin).min()?;
-        let name = mapping.path.trim_end_matches(" (deleted)").rsplit('/').next()?;
-        Some(Module { name: name.to_owned(), offset: address - base })
+        let base = self.0.iter().filter(|other| other.is_first && other.path == mapping.path).map(|other| other.begin);
+        // Whoever reads the file has mapped it, too: what is code begins at the nearest.
+        let base = base.filter(|base| *base <= address).max()?;
+        Some(Module { name: mapping.name()?.to_owned(), offset: address - base, file: mapping.file.clone() })
+    }
+
+    /// The address of a place in a file that another process has mapped, if this one has mapped the very file.
+    pub(crate) fn address_of(&self, module: &Module) -> Option<u64> {
+        let is_same = |mapping: &&Mapping| mapping.file == module.file && mapping.name() == Some(&*module.name);
+        let bases = self.0.iter().filter(is_same).filter(|mapping| mapping.is_first).map(|mapping| mapping.begin);
+        let is_code = |address: &u64| {
+            let mut code = self.0.iter().filter(is_same).filter(|mapping| mapping.is_code);
+            code.any(|mapping| (mapping.begin..mapping.end).contains(address))
+        };
+        bases.filter_map(|base| base.checked_add(module.offset)).find(is_code)
     }
 }
 
@@ -43,10 +68,15 @@ impl Modules {
 fn mapping(line: &str) -> Option<Mapping> {
     let (begin, rest) = line.split_once('-')?;
     let (end, rest) = rest.split_once(' ')?;
-    let path = rest.splitn(4, ' ').nth(3)?.split_once(' ')?.1.trim_start();
-    let is_code = path.starts_with('/') || path == "[vdso]";
+    let (rights, rest) = rest.split_once(' ')?;
+    let (offset, rest) = rest.split_once(' ')?;
+    let (device, rest) = rest.split_once(' ')?;
+    let (number, path) = rest.split_once(' ')?;
+    let (is_first, is_code) = (offset.bytes().all(|digit| digit == b'0'), rights.contains('x'));
+    let (file, path) = (format!("{device} {number}"), path.trim_start());
+    let is_file = path.starts_with('/') || path == "[vdso]";
     let (begin, end) = (u64::from_str_radix(begin, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    (is_code && begin < end).then(|| Mapping { begin, end, path: path.to_owned() })
+    (is_file && begin < end).then(|| Mapping { begin, end, is_code, is_first, file, path: path.to_owned() })
 }
 
 #[cfg(test)]
@@ -73,6 +103,31 @@ junk";
         assert_eq!(found(0x7f_0001), None);
         assert_eq!(found(0x7f_f801), None);
         assert_eq!(found(1), None);
+    }
+
+    #[test]
+    fn a_file_that_somebody_reads_as_well_keeps_its_beginning() {
+        let read = |begin: &str| format!("{begin} r--p 00000000 08:01 77    /usr/bin/an app\n");
+        let modules = Modules::parse(&[read("100000-109000"), MAPS.to_owned(), read("7fff00-7fffff")].join("\n"));
+        let module = modules.find(0x55_e010).unwrap();
+        assert_eq!(module.offset, 0x1010);
+        assert_eq!(modules.address_of(&module), Some(0x55_e010));
+    }
+
+    #[test]
+    fn a_place_is_found_again_where_the_same_file_is_mapped_elsewhere() {
+        let modules = Modules::parse(MAPS);
+        let elsewhere = |file: &str| Modules::parse(&format!("10000-20000 r-xp 00000000 {file}   /tmp/lib.so"));
+        let module = modules.find(0x7f_1001).unwrap();
+        assert_eq!(elsewhere("08:01 9").address_of(&module), Some(0x1_0001));
+        // Another file has taken the name, or the file is mapped in part.
+        assert_eq!(elsewhere("08:01 8").address_of(&module), None);
+        assert_eq!(elsewhere("08:02 9").address_of(&module), None);
+        assert_eq!(elsewhere("08:01 9").address_of(&Module { offset: 0x1_0000, ..module.clone() }), None);
+        assert_eq!(elsewhere("08:01 9").address_of(&Module { offset: u64::MAX, ..module }), None);
+        let app = modules.find(0x55_e010).unwrap();
+        assert_eq!(modules.address_of(&app), Some(0x55_e010));
+        assert_eq!(elsewhere("08:01 9").address_of(&app), None);
     }
 
     #[test]

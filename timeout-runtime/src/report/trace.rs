@@ -61,7 +61,7 @@ pub(crate) struct RawStack {
     pub(crate) frames: Vec<Vec<u64>>,
 }
 
-/// The module of an address that is code in the child only.
+/// The module of an address that is code in the child and here may be nothing, or something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreign {
     pub(crate) address: u64,
@@ -139,8 +139,8 @@ impl Backtrace {
         trace.resolved.get_or_init(|| {
             let modules = Modules::of_this_process();
             let find = |address| match trace.foreign.iter().find(|foreign| foreign.address == address) {
-                Some(foreign) => (true, Some(foreign.module.clone())),
-                None => (false, modules.find(address)),
+                Some(foreign) => (modules.address_of(&foreign.module), Some(foreign.module.clone())),
+                None => (Some(address), modules.find(address)),
             };
             let mut stacks: Vec<Stack> = trace
                 .raw

@@ -16,7 +16,7 @@ use crate::{
         worker::{Origin, Worker},
     },
     sys::{pipe, process, signal},
-    wire::frame::Token,
+    wire::{frame::Token, trace::Room},
 };
 
 /// Forks a child that does `job`.
@@ -68,7 +68,7 @@ pub(crate) fn start(
     let stage = ours.take().and_then(|(_, stage)| stage);
     drop(passage);
     let pid = forked.map_err(|errno| NoChild::failed("fork", errno))?;
-    Ok(Worker::new(pid, read, flight, token, stage, Origin { threads, sheets: &host.sheets }))
+    Ok(Worker::new(pid, read, flight, token, stage, Origin { threads, room: Room::Shared(&host.sheets) }))
 }
 
 /// A number that no other call of this program, and no chance, puts on a pipe.

@@ -28,7 +28,7 @@ use crate::{
     deadline::Deadline,
     parent::{
         host::Host,
-        worker::{Origin, Worker},
+        worker::Worker,
         zygote::{NoWorker, Waiting, Zygote},
     },
     sys::{fd, fdpass, image, sched},
@@ -124,10 +124,8 @@ fn send(
     if is_small {
         arguments.with(0, |bytes| first.extend_from_slice(bytes));
     }
-    // It is forked from one thread. Its stacks are not asked for: the sheets are in nobody's memory but ours.
-    let origin = Origin { threads: 0, sheets: &host.sheets };
     let flight = host.flights.enter(fd::number(&waiting.pipe));
-    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token, origin);
+    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token);
     let mut reads_on = send_all(&worker, &first, &fds, deadline, cancel)?;
     for piece in 0..if is_small { 0 } else { arguments.pieces() } {
         let send = |bytes: &[u8]| send_all(&worker, bytes, &[], deadline, cancel);

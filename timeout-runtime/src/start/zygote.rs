@@ -32,7 +32,7 @@ use crate::{
         inflow::Inflow,
         lifeline,
         pidfd::{self, Whom},
-        pipe, process, sched, signal,
+        pipe, process, sched, sheet, signal,
     },
     wire::{
         stage::{StageCell, Stages},
@@ -68,11 +68,11 @@ fn serve_if_asked(argument: &str) {
     let pages = Stages::in_file(stages.as_fd());
     drop(stages);
     // Whatever happens in here, `main` never runs.
-    let _ = catch_unwind(AssertUnwindSafe(|| serve(control, host_pidfd, life, pages)));
+    let _ = catch_unwind(AssertUnwindSafe(|| serve(host, control, host_pidfd, life, pages)));
     process::exit_now(1)
 }
 
-fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
+fn serve(host: Pid, control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
     // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
     let _ = process::new_session();
     lifeline::tie(life.as_fd(), getpid());
@@ -83,6 +83,7 @@ fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
     let control = move_from_stdin(control);
     let mut server = Server {
         pid: getpid(),
+        host,
         stages,
         control,
         host_pidfd,
@@ -116,6 +117,7 @@ fn move_from_stdin(control: OwnedFd) -> OwnedFd {
 
 struct Server {
     pid: Pid,
+    host: Pid,
     control: OwnedFd,
     host_pidfd: OwnedFd,
     /// Kept, not used: the kernel kills us when its other end is closed.
@@ -293,6 +295,8 @@ impl Server {
     fn fork_one(&mut self) -> nix::Result<()> {
         let (read, write) = pipe::pipe()?;
         let (host_end, line) = fdpass::stream()?;
+        // Closed here before the next is forked, so that no sibling can write into it.
+        let sheet = sheet::file()?;
         let kept = line.try_clone().map_err(|_| Errno::EMFILE)?;
         let slot = self.free_slot();
         self.stages.at(slot).inspect(StageCell::offer);
@@ -302,13 +306,15 @@ impl Server {
         let forked = process::fork(|| {
             let Some((pipe, line, stage)) = theirs.take() else { process::exit_now(0) };
             self.fds().chain([&read, &host_end, &kept].map(fd::number)).for_each(process::close);
-            spare::run(spare::Spare { server: self.pid, pipe, line, stage })
+            let sheets = sheet::map_for_good(sheet.as_fd()).unwrap_or(&[]);
+            process::close(fd::number(&sheet));
+            spare::run(spare::Spare { server: self.pid, host: self.host, pipe, line, stage, sheets })
         });
         signal::set_mask(&mask);
         drop(theirs);
         let pid = forked?;
         let pidfd = pidfd::open(pid)?;
-        let fds = [&pidfd, &read, &host_end].map(fd::number);
+        let fds = [&pidfd, &read, &host_end, &sheet].map(fd::number);
         let is_sent = self.answer(&Answer::Worker { pid, slot, code: image::code_start() }, &fds);
         let phase = if is_sent { Phase::Held } else { Phase::Dropped };
         let stage = self.stages.at(slot);

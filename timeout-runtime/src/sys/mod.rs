@@ -24,6 +24,7 @@ pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod procfs;
 #[cfg(feature = "fastrand")]
 pub(crate) mod random;
 pub(crate) mod raw;

@@ -7,7 +7,9 @@
 //! Calls may be nested. Every level has sheets of its own, which all levels below inherit; a thread that is itself
 //! waiting for a child passes the question on, and the innermost body answers into the outermost caller's sheet.
 //!
-//! What is still ugly: only the thread that runs an inner body is asked, not the other threads of its process.
+//! What is still ugly: only the thread that runs an inner body is asked, not the other threads of its process. And a
+//! worker of the fork server has the sheet of its own caller alone: where it runs the body of an inner call, the trace of
+//! the outer call ends at that call.
 
 #![expect(unsafe_code, reason = "signal handlers and queued signals")]
 
@@ -24,7 +26,12 @@ use nix::{
     unistd::{Pid, getpid, getppid, gettid},
 };
 
-use super::{in_place::InPlace, sheet::Sheet, unwind};
+use super::{
+    in_place::InPlace,
+    process,
+    sheet::{Sheet, Witness},
+    unwind,
+};
 
 const SIGNAL: c_int = libc::SIGURG;
 
@@ -54,9 +61,17 @@ impl Question {
 
     const NUMBERS: u32 = 1 << 18;
 
-    /// A question of this process; `number` is taken modulo what fits.
+    /// A question of this process to a child that it has forked; `number` is taken modulo what fits.
     pub(crate) fn new(sheet: usize, number: u32) -> Question {
-        let level = LEVEL.load(Ordering::Relaxed);
+        Question::at(LEVEL.load(Ordering::Relaxed), sheet, number)
+    }
+
+    /// One to a worker of the fork server, which knows of no other caller, and has one sheet.
+    pub(crate) fn to_worker(number: u32) -> Question {
+        Question::at(0, 0, number)
+    }
+
+    fn at(level: usize, sheet: usize, number: u32) -> Question {
         Question { level, sheet, origin: Question::DIRECT, number: number % (Question::NUMBERS - 1) + 1 }
     }
 
@@ -71,9 +86,13 @@ impl Question {
     }
 }
 
-/// Has this process, a new child, answer what its caller asks by `sheets`.
+/// Who may ask this process; 0 stands for its parent.
+static ASKER: AtomicI32 = AtomicI32::new(0);
+
+/// Has this process, a new child, answer by `sheets` what its parent asks, or `asker`, where its caller is not its parent.
 #[inline]
-pub(crate) fn answer_into(sheets: &'static [Sheet]) {
+pub(crate) fn answer_into(sheets: &'static [Sheet], asker: Option<Pid>) {
+    ASKER.store(asker.map_or(0, Pid::as_raw), Ordering::Relaxed);
     unwind::forget_bottom();
     WAITS.iter().for_each(Wait::clear);
     let level = LEVEL.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +144,11 @@ extern "C" fn on_question(_signal: c_int, info: *mut libc::siginfo_t, context: *
         // SAFETY: and a value.
         let value = unsafe { info.si_value() };
         // A process that the body has forked inherits the handler, but nobody who may ask it.
-        if sender == getppid().as_raw() {
+        let asker = match ASKER.load(Ordering::Relaxed) {
+            0 => getppid().as_raw(),
+            asker => asker,
+        };
+        if sender == asker {
             answer(Question::unpack(value.sival_ptr.addr()), context);
         }
     }
@@ -146,7 +169,10 @@ fn answer(question: Question, context: &libc::ucontext_t) {
         }
     }
     let frames = unwind::interrupted(context);
-    sheet.answer(slot, question.number, (process, thread), question.origin, frames.as_slice());
+    // One thread is enough to tell of its process, and it is the body's that is asked in any case.
+    let usage = if process == thread { process::usage() } else { None };
+    let witness = Witness { process, thread, usage };
+    sheet.answer(slot, question.number, witness, question.origin, frames.as_slice());
 }
 
 /// A thread of this process that waits for a child of its own.

@@ -1,8 +1,11 @@
 //! Scheduling around a deadline, so that neither a spinning nor a dying child makes its caller late.
 //!
 //! A woken thread preempts a running one only if its own deadline in the scheduler comes first; with the default slice
-//! of 3 ms a child that spins on the same core holds the caller back for 1–4 ms. A slice of 0.1 ms takes that to some
-//! 0.2 ms (SCHED_OTHER custom slices: Linux 6.12; without effect before).
+//! of some milliseconds a child that spins on the same core holds the caller back for 1–4 ms. A slice of 0.1 ms takes
+//! that to some 0.2 ms (SCHED_OTHER custom slices: Linux 6.12; without effect before).
+//!
+//! But a short slice is soon used up, and then whoever waits for the core goes first, at the next tick or when a slice is
+//! set. So a thread has a short one only while it sleeps.
 
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper at all")]
 
@@ -15,11 +18,14 @@ use nix::{
     unistd::Pid,
 };
 
-/// Gives the thread its own slice, and its own slack of timers, back when dropped.
-pub(crate) struct ShortSlice {
-    before: Attributes,
+/// Has a thread woken at once. Its own slack of timers comes back when this is dropped.
+pub(crate) struct Alarm {
+    slice: Option<Attributes>,
     slack: Option<libc::c_ulong>,
 }
+
+/// A slice that comes before those of others, in nanoseconds.
+const SHORT: u64 = 100_000;
 
 /// `struct sched_attr` of linux/sched/types.h, first version.
 #[repr(C)]
@@ -35,36 +41,50 @@ struct Attributes {
     period: u64,
 }
 
-impl ShortSlice {
-    /// Shortens the slice of the calling thread; `None` where it has another policy or the kernel refuses.
-    pub(crate) fn take() -> Option<ShortSlice> {
-        const NANOSECONDS: u64 = 100_000;
-        let mut before =
-            Attributes { size: 0, policy: 0, flags: 0, nice: 0, priority: 0, runtime: 0, deadline: 0, period: 0 };
-        let size = size_of::<Attributes>();
-        // SAFETY: `before` has the `size` bytes that the kernel is told it may write.
-        if unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut before, size, 0) } != 0 {
-            return None;
-        }
-        if before.policy != libc::SCHED_OTHER.cast_unsigned() {
-            return None;
-        }
+impl Alarm {
+    /// For the calling thread. Where it has another policy, its sleep is what it was.
+    pub(crate) fn set() -> Alarm {
         // 50 µs by default (prctl(2)), which is a good part of what a call is late by.
         let slack = prctl::get_timerslack().ok().and_then(|slack| libc::c_ulong::try_from(slack).ok());
-        let short = ShortSlice { before, slack };
         let _ = prctl::set_timerslack(1);
-        // Refused, it is given back at once.
-        set(&Attributes { runtime: NANOSECONDS, ..before }).then_some(short)
+        Alarm { slice: fair(Pid::from_raw(0)), slack }
+    }
+
+    /// Sleeps in `wait`, with a short slice to wake by.
+    pub(crate) fn during<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let Some(before) = &self.slice else { return wait() };
+        let is_short = set(Pid::from_raw(0), &Attributes { runtime: SHORT, ..*before });
+        let result = wait();
+        if is_short {
+            set(Pid::from_raw(0), before);
+        }
+        result
     }
 }
 
-impl Drop for ShortSlice {
+impl Drop for Alarm {
     fn drop(&mut self) {
-        set(&self.before);
         if let Some(slack) = self.slack {
             let _ = prctl::set_timerslack(slack);
         }
     }
+}
+
+/// Has a thread of a child that sleeps get a core as soon as it is woken, for what little it has left to do.
+pub(crate) fn hurry(thread: Pid) {
+    if let Some(attributes) = fair(thread) {
+        set(thread, &Attributes { runtime: SHORT, ..attributes });
+    }
+}
+
+/// The attributes of a thread that has a slice; 0 is the calling one.
+fn fair(thread: Pid) -> Option<Attributes> {
+    let mut found =
+        Attributes { size: 0, policy: 0, flags: 0, nice: 0, priority: 0, runtime: 0, deadline: 0, period: 0 };
+    let size = size_of::<Attributes>();
+    // SAFETY: `found` has the `size` bytes that the kernel is told it may write.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, thread.as_raw(), &raw mut found, size, 0) };
+    (result == 0 && found.policy == libc::SCHED_OTHER.cast_unsigned()).then_some(found)
 }
 
 /// Has a process that is about to die do so on another core than the calling thread's. It gives its memory back in one
@@ -119,7 +139,7 @@ pub(crate) fn be_patient(patient: bool) {
     }
 }
 
-fn set(attributes: &Attributes) -> bool {
+fn set(thread: Pid, attributes: &Attributes) -> bool {
     // SAFETY: the structure says its own size and is only read.
-    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) == 0 }
+    unsafe { libc::syscall(libc::SYS_sched_setattr, thread.as_raw(), std::ptr::from_ref(attributes), 0) == 0 }
 }

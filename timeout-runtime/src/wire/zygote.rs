@@ -24,7 +24,7 @@ pub(crate) enum Request {
 /// What a server tells its host.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A worker that waits for its work, in which the program's code begins at `code`; three descriptors come with it.
+    /// A worker that waits for its work, in which the program's code begins at `code`; four descriptors come with it.
     Worker { pid: Pid, slot: u32, code: u64 },
     /// No worker could be forked.
     Refused { errno: i32 },
