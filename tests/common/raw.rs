@@ -111,6 +111,13 @@ pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     Errno::result(written).map(|count| count as usize)
 }
 
+/// Whether a descriptor is open, and stays so in a program that this process becomes or starts.
+pub(crate) fn is_passed_on(fd: RawFd) -> bool {
+    // SAFETY: reads a number.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// The capacity of a pipe in bytes.
 pub(crate) fn pipe_capacity(fd: RawFd) -> i32 {
     // SAFETY: reads a number.
