@@ -131,6 +131,7 @@ fn every_kind_of_value_comes_back_equal(start: Start) {
 fn a_narrow_pipe_carries_every_size(start: Start) {
     // A user who has spent the allowance of pipe memory gets pipes of one page (pipe(7), pipe-user-pages-soft).
     raw::become_nobody();
+    raw::set_dumpable();
     let mut hoard = Vec::new();
     let narrow = loop {
         let pipe = std::io::pipe().unwrap();
