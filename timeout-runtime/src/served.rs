@@ -24,6 +24,7 @@ use crate::{
     wire::{
         codec,
         message::Kind,
+        stage::Stage,
         value::{self, Packed},
     },
 };
@@ -281,7 +282,11 @@ where
 
 /// What a worker does for [`serve`].
 fn enter<A: Arguments, Out, F: Fn(Call, A) -> Out + Copy>(bytes: Vec<u8>) {
-    match (A::settle(&mut &*bytes), Outbox::current()) {
+    let outbox = Outbox::current();
+    if let Some(outbox) = outbox {
+        outbox.enter(Stage::Arguments);
+    }
+    match (A::settle(&mut &*bytes), outbox) {
         (Ok(arguments), _) => {
             drop(bytes);
             let _ = image::conjure::<F>()(Call::new(Duration::MAX).by(Route::Here), arguments);

@@ -16,16 +16,18 @@ pub(crate) enum Stage {
     Hook = 2,
     /// The hooks of `on_child` run.
     Hooks = 3,
+    /// The arguments that have come to a worker are being decoded.
+    Arguments = 4,
     /// The body runs.
-    Body = 4,
+    Body = 5,
     /// The body has returned, and its value is being encoded.
-    Encoding = 5,
+    Encoding = 6,
     /// The value is being decoded once, to see that it can be.
-    Decoding = 6,
+    Decoding = 7,
     /// The value is on its way.
-    Sending = 7,
+    Sending = 8,
     /// Its last word could not be written: how it ends is not the body's doing.
-    Unsent = 8,
+    Unsent = 9,
 }
 
 /// The progress of all children of one process.
@@ -90,10 +92,11 @@ impl StageCell {
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
         let number = self.cell.load(Ordering::Acquire);
-        [Stage::Setup, Stage::Hook, Stage::Hooks, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
+        use Stage::{Arguments, Body, Decoding, Encoding, Hook, Hooks, Sending, Setup, Unsent};
+        [Setup, Hook, Hooks, Arguments, Encoding, Decoding, Sending, Unsent]
             .into_iter()
             .find(|stage| *stage as u8 == number)
-            .unwrap_or(Stage::Body)
+            .unwrap_or(Body)
     }
 }
 
