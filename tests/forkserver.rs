@@ -59,7 +59,6 @@ by_server![
     a_worker_has_no_other_descriptor_of_the_host,
     a_slow_call_blocks_no_other,
     many_threads_call_at_once,
-    a_large_argument_streams,
     an_argument_that_is_not_read_does_not_hold_the_call,
     what_cannot_be_decoded_is_lost_before_the_body_has_run,
     what_cannot_be_encoded_is_not_started,
@@ -272,15 +271,6 @@ fn many_threads_call_at_once(_: Start) {
             });
         }
     });
-}
-
-fn a_large_argument_streams(_: Start) {
-    let bytes: Vec<u8> = (0..192u32 << 20).map(|index| (index % 251) as u8).collect();
-    let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
-    let (length, told) = Call::new(LONG)
-        .run_in_server(bytes, |bytes: Vec<u8>| (bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()))
-        .unwrap();
-    assert_eq!((length, told), (192 << 20, sum));
 }
 
 fn an_argument_that_is_not_read_does_not_hold_the_call(_: Start) {

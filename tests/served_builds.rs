@@ -96,7 +96,11 @@ fn every_kind_of_target_is_served() {
         [("bin", "consumer-served"), ("example", "shown"), ("test", "plain"), ("test", "consumer_served")]
     {
         let told = program(&built, kind, name).run(&[]);
-        let expected = if name == "consumer_served" { "1 passed" } else { "served\n" };
+        let expected = match kind {
+            "bin" => PRINTED,
+            _ if name == "consumer_served" => "1 passed",
+            _ => "served\n",
+        };
         assert!(told.contains(expected), "{kind} {name}: {told}");
     }
     let told = program(&built, "test", "harnessed").run(&[]);
@@ -122,13 +126,16 @@ fn a_process_for_each_test_is_served() {
     assert!(program(&built, "test", "plain").run(&["--exact", "--nocapture"]).contains("served"));
 }
 
+/// What the binary prints, and its workers.
+const PRINTED: &str = "before, inside, between, inside again, served";
+
 /// Links the program in a way of its own, and runs it.
 fn check_linked(name: &str, options: &[&str], expected: (bool, bool)) {
     let command = [&["rustc", "--bin", "consumer-served", "--"], options].concat();
     let built = build(name, &command);
     let program = program(&built, "bin", "consumer-served");
     assert_eq!(is_movable_and_dynamic(&program), expected, "it was linked in another way");
-    assert_eq!(program.run(&[]).trim(), "served");
+    assert_eq!(program.run(&[]).trim(), PRINTED);
     assert_eq!(program.run(&["idle"]).trim(), idle());
 }
 

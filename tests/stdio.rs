@@ -35,14 +35,22 @@ common::scenarios_everywhere![
 
 const TURNS: [fn(i32) -> Turned; 2] = [Turned::to_file, Turned::to_pipe];
 
+/// Prints half a line. A host that has had several threads does not flush it before a call by the fork server.
+fn print_half(start: Start, text: &str) {
+    print!("{text}");
+    if start == Start::Forkserver {
+        stdout().flush().unwrap();
+    }
+}
+
 /// Half a line before a call, half a line in it, and the rest after it.
 fn print_around_calls(start: Start) {
     for turn in TURNS {
         let turned = turn(1);
-        print!("before, ");
+        print_half(start, "before, ");
         let call = start.call(LONG);
         start.run(&call, (), |()| print!("inside, ")).unwrap();
-        print!("between, ");
+        print_half(start, "between, ");
         start.run(&call, (), |()| ()).unwrap();
         start.run(&call, (), |()| println!("inside again")).unwrap();
         println!("after");
@@ -61,10 +69,10 @@ fn text_is_printed_once_in_a_host_of_one_thread(start: Start) {
 fn text_of_nested_calls_is_printed_once_and_in_order(start: Start) {
     for turn in TURNS {
         let turned = turn(1);
-        print!("host, ");
+        print_half(start, "host, ");
         let nested = start.run(&start.call(LONG), start == Start::Fork, |is_forked| {
             let start = if is_forked { Start::Fork } else { Start::Forkserver };
-            print!("child, ");
+            print_half(start, "child, ");
             start.run(&start.call(LONG), (), |()| print!("grandchild, ")).unwrap();
             print!("child again, ");
         });
@@ -87,7 +95,7 @@ fn text_of_a_body_is_printed_however_it_ends(start: Start) {
     for turn in TURNS {
         for (name, end) in ends {
             let turned = turn(1);
-            print!("before, ");
+            print_half(start, "before, ");
             let _ = start.run(&start.call(LONG), Fun(end), |Fun(end): Fun<i32>| {
                 print!("half a line");
                 end()

@@ -56,6 +56,7 @@ pub(crate) fn start(
     let thunk = image::number_of(order.thunk).ok_or_else(|| {
         invalid("the function is not in the program's own file, where the fork server could find it".into())
     })?;
+    host.streams.flush_if_alone(host.threads());
     let mut failures = 0;
     loop {
         let zygote = host.zygotes.get(&host.flights, deadline).map_err(NoChild::Failed)?.ok_or(NoChild::Late)?;

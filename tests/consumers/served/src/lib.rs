@@ -57,6 +57,12 @@ fn forked() -> u32 {
     parent_id()
 }
 
+/// Prints in a worker.
+#[timeout(50, start = forkserver)]
+pub fn say(text: &str) {
+    print!("{text}");
+}
+
 /// Makes all the calls; panics if one is not told as it is.
 pub fn check() {
     STEPS.store(1, Ordering::Relaxed);

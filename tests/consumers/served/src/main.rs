@@ -11,6 +11,11 @@ fn main() {
         }
         _ => {
             std::env::set_current_dir("/").unwrap();
+            // Half a line each: whoever prints next must not overtake.
+            print!("before, ");
+            consumer_served::say("inside, ").unwrap();
+            print!("between, ");
+            consumer_served::say("inside again, ").unwrap();
             consumer_served::check();
             println!("served");
         }
