@@ -280,6 +280,18 @@ pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) -> 
     before
 }
 
+/// Sets the soft limit of another process.
+pub(crate) fn limit_process(pid: Pid, resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills in `limit`.
+    let result = unsafe { libc::prlimit(pid.as_raw(), resource, ptr::null(), &raw mut limit) };
+    assert_eq!(result, 0, "prlimit: {}", Errno::last());
+    limit.rlim_cur = soft;
+    // SAFETY: reads `limit`.
+    let result = unsafe { libc::prlimit(pid.as_raw(), resource, &raw const limit, ptr::null_mut()) };
+    assert_eq!(result, 0, "prlimit: {}", Errno::last());
+}
+
 /// The scheduling of the calling thread, with its slice.
 pub(crate) fn scheduling() -> String {
     let mut attributes = [0u32; 14];
