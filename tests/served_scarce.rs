@@ -94,7 +94,11 @@ fn without_shared_memory_it_is_not_started() {
 }
 
 fn without_sessions_it_is_not_started() {
-    check_forbidden(|| seccomp::forbid(libc::SYS_setsid, Errno::EPERM), "setsid");
+    // The server can be had; its workers cannot be told from it by their group.
+    seccomp::forbid(libc::SYS_setsid, Errno::EPERM);
+    not_started("setsid");
+    procs::assert_alone_within(SOON);
+    assert_fails!(Call::new(LONG).run(|| 8), Reason::NotStarted(_), Ran::No);
 }
 
 /// Makes a call of each kind where `call` is forbidden to the host, the server and the workers.

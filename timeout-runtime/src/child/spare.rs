@@ -49,7 +49,9 @@ pub(crate) struct Spare {
 pub(crate) fn run(spare: Spare) -> ! {
     let Spare { server, pipe, line, stage } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
-    if process::new_session().is_err() || !lifeline::arm(pipe.as_fd(), getpid(), server) {
+    let session = process::new_session();
+    // Without a session it is in its server's group, which must not be killed; its line ends when nobody is left.
+    if session.is_ok() && !lifeline::arm(pipe.as_fd(), getpid(), server) {
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();
@@ -65,6 +67,10 @@ pub(crate) fn run(spare: Spare) -> ! {
     let order = receive_rest(&line, &mut arrival);
     let is_measured = order.as_ref().is_ok_and(|(description, _)| description.options.is_measured);
     let outbox = Outbox::open(pipe, arrival.head.token, stage, true, is_measured);
+    if let Err(errno) = session {
+        // Told to whoever has taken this worker: before, nobody listens.
+        not_started(outbox, "setsid", errno);
+    }
     let (description, arguments) = match order {
         Ok(order) => order,
         Err(why) => outbox.end_with(Kind::Lost, why.as_bytes()),

@@ -80,6 +80,8 @@ pub(crate) enum NoWorker {
     Late,
     /// The server is gone, stopped or mad; another may do better.
     Gone,
+    /// The server could not fork. Another may be able to: this one may have met a limit of its own.
+    Refused(io::Error),
     Failed(io::Error),
 }
 
@@ -185,7 +187,6 @@ impl Zygote {
             }
             match self.receive()? {
                 Some(worker) => {
-                    self.taken.fetch_add(1, Ordering::Relaxed);
                     self.has_given.store(true, Ordering::Relaxed);
                     // One that somebody has killed while it waited is no use, and neither is one that is about to be, as
                     // its server is gone.
@@ -239,14 +240,18 @@ impl Zygote {
             Err(Errno::ECONNRESET | Errno::EPIPE) => return Err(NoWorker::Gone),
             Err(errno) => return Err(NoWorker::Failed(failed("recvmsg", errno))),
         };
-        match (Answer::parse(&bytes[..length]), <[OwnedFd; 3]>::try_from(fds)) {
+        let answer = Answer::parse(&bytes[..length]);
+        if matches!(answer, Some(Answer::Worker { .. })) {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        match (answer, <[OwnedFd; 3]>::try_from(fds)) {
             (Some(Answer::Worker { pid, slot, code }), Ok([pidfd, pipe, line])) => {
                 Ok(Some(Waiting { pid, pidfd, pipe, line, slot, code }))
             }
             // The kernel drops the descriptors of a message that this process has no room for.
             (Some(Answer::Worker { .. }), Err(_)) => Err(NoWorker::Failed(failed("recvmsg", Errno::EMFILE))),
             (Some(Answer::Refused { errno }), _) => {
-                Err(NoWorker::Failed(failed("fork in the fork server", Errno::from_raw(errno))))
+                Err(NoWorker::Refused(failed("fork in the fork server", Errno::from_raw(errno))))
             }
             (Some(Answer::Failed { why }), _) => Err(NoWorker::Failed(io::Error::other(why))),
             (None, _) => Err(NoWorker::Gone),

@@ -64,6 +64,10 @@ pub(crate) fn start(
             Ok(waiting) => waiting,
             Err(NoWorker::Late) => return Err(NoChild::Late),
             Err(NoWorker::Failed(error)) => return Err(NoChild::Failed(error)),
+            Err(NoWorker::Refused(error)) => {
+                host.zygotes.forget(&zygote);
+                return Err(NoChild::Failed(error));
+            }
             Err(NoWorker::Gone) => {
                 host.zygotes.forget(&zygote);
                 failures = if zygote.has_given() { 0 } else { failures + 1 };
@@ -116,7 +120,9 @@ fn send(
         while !rest.is_empty() && !has_gone {
             match fdpass::send(waiting.line.as_fd(), rest, fds) {
                 Ok(sent) => (rest, fds) = (&rest[sent..], &[]),
-                Err(Errno::EAGAIN) => wait_for_room(&waiting, deadline, cancel)?,
+                // What it had to say before it died is on its pipe.
+                Err(Errno::EAGAIN) if !has_room(&waiting, deadline, cancel)? => rest = &[],
+                Err(Errno::EAGAIN) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET) => has_gone = true,
                 Err(errno) => return Err(NoChild::failed("sending the arguments", errno)),
             }
@@ -129,8 +135,9 @@ fn send(
     Ok((!has_gone).then_some(worker))
 }
 
-/// Waits until the worker has read some of it.
-fn wait_for_room(waiting: &Waiting, deadline: Deadline, cancel: Option<&Cancel>) -> Result<(), NoChild> {
+/// Waits until the worker has read some of it; `false` if it is dead and reads no more. Its line is not hung up then, as
+/// its server has an end of it.
+fn has_room(waiting: &Waiting, deadline: Deadline, cancel: Option<&Cancel>) -> Result<bool, NoChild> {
     let left = deadline.left();
     if left.is_some_and(|left| left.is_zero()) {
         return Err(NoChild::Late);
@@ -146,11 +153,7 @@ fn wait_for_room(waiting: &Waiting, deadline: Deadline, cancel: Option<&Cancel>)
     polled.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
     let timeout = left.map(|left| left.min(Duration::from_secs(1)));
     match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
-        Ok(_) | Err(Errno::EINTR) if polled[1].any() != Some(true) => Ok(()),
-        // A dead worker reads no more; its line is not hung up, as its server has an end of it.
-        Ok(_) | Err(Errno::EINTR) => {
-            Err(NoChild::Failed(io::Error::other("the worker died while it got its arguments")))
-        }
+        Ok(_) | Err(Errno::EINTR) => Ok(polled[1].any() != Some(true)),
         Err(errno) => Err(NoChild::failed("poll", errno)),
     }
 }
@@ -184,6 +187,10 @@ pub(crate) fn warm_up(host: &'static Host, deadline: Deadline) -> io::Result<()>
             Ok(()) => return Ok(()),
             Err(NoWorker::Late) => return Err(late()),
             Err(NoWorker::Failed(error)) => return Err(error),
+            Err(NoWorker::Refused(error)) => {
+                host.zygotes.forget(&zygote);
+                return Err(error);
+            }
             Err(NoWorker::Gone) => host.zygotes.forget(&zygote),
         }
     }
