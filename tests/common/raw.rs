@@ -5,7 +5,7 @@ use std::{
     ffi::c_int,
     mem,
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
@@ -60,6 +60,21 @@ pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     // SAFETY: has just been opened for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// A copy of a descriptor of another process.
+pub(crate) fn descriptor_of(process: Pid, number: RawFd) -> Result<OwnedFd, Errno> {
+    let process = pidfd(process)?;
+    // SAFETY: takes numbers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })?;
+    // SAFETY: has just been opened for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Whether a descriptor is a socket that carries whole messages.
+pub(crate) fn is_for_messages(fd: &OwnedFd) -> bool {
+    use nix::sys::socket::{SockType, getsockopt, sockopt};
+    getsockopt(fd, sockopt::SockType) == Ok(SockType::SeqPacket)
 }
 
 /// Waits for the end of a child, for at most `bound`; whether it ended. It is not reaped.
