@@ -29,9 +29,9 @@ use nix::{
 use super::flights::{Flight, Flights};
 use crate::{
     deadline::Deadline,
-    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared, spawn},
+    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared::Pages, spawn},
     wire::{
-        stage::Stages,
+        stage::ServedStages,
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
     },
 };
@@ -54,7 +54,7 @@ pub(crate) struct Zygote {
     control: OwnedFd,
     /// The reading end of a pipe whose other end the server has: the kernel kills it when this one is closed.
     _life: OwnedFd,
-    stages: Stages,
+    stages: ServedStages,
     /// What it was started with.
     environment: Vec<CString>,
     rights: Rights,
@@ -150,7 +150,7 @@ impl Zygote {
             return Err(io::Error::other("the constructor of the fork server is not in this program"));
         }
         let (control, theirs) = fdpass::messages().map_err(|errno| failed("socketpair", errno))?;
-        let page = shared::file().map_err(|errno| failed("memfd_create", errno))?;
+        let page = Pages::file().map_err(|errno| failed("memfd_create", errno))?;
         let (life, tied) = pipe::pipe().map_err(|errno| failed("pipe", errno))?;
         let own_pidfd = pidfd::open(getpid()).map_err(|errno| failed("pidfd_open", errno))?;
         let nothing = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
@@ -167,7 +167,7 @@ impl Zygote {
             _flights: [&control, &life].map(|end| flights.enter(fd::number(end))),
             control,
             _life: life,
-            stages: Stages::in_file(page.as_fd()),
+            stages: ServedStages::in_file(page.as_fd()),
             environment,
             rights,
             taken: AtomicU32::new(0),
@@ -270,8 +270,8 @@ impl Zygote {
         fdpass::send(self.control.as_fd(), &request.to_bytes(), &[]).is_ok()
     }
 
-    pub(crate) fn stages(&self) -> Stages {
-        self.stages
+    pub(crate) fn stages(&self) -> &ServedStages {
+        &self.stages
     }
 
     /// The environment as it is now, if it is not what the server was started with.

@@ -33,7 +33,7 @@ use crate::{
         pipe, process, sched, signal,
     },
     wire::{
-        stage::{Stage, Stages},
+        stage::{ServedStages, Stage},
         zygote::{Answer, LONGEST, Request, obituary},
     },
 };
@@ -63,14 +63,14 @@ fn serve_if_asked(argument: &str) {
     }
     let given = [0, 3, 4, 5].map(fd::inherited);
     let [Ok(control), Ok(host_pidfd), Ok(stages), Ok(life)] = given else { process::exit_now(1) };
-    let pages = Stages::in_file(stages.as_fd());
+    let pages = ServedStages::in_file(stages.as_fd());
     drop(stages);
     // Whatever happens in here, `main` never runs.
     let _ = catch_unwind(AssertUnwindSafe(|| serve(control, host_pidfd, life, pages)));
     process::exit_now(1)
 }
 
-fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
+fn serve(control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: ServedStages) {
     // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
     let _ = process::new_session();
     lifeline::tie(life.as_fd(), getpid());
@@ -119,7 +119,7 @@ struct Server {
     host_pidfd: OwnedFd,
     /// Kept, not used: the kernel kills us when its other end is closed.
     life: OwnedFd,
-    stages: Stages,
+    stages: ServedStages,
     workers: Vec<Worker>,
     /// Workers in the socket that no caller has taken, as far as is known.
     waiting: u32,
@@ -278,6 +278,10 @@ impl Server {
         let forked = process::fork(|| {
             let Some((pipe, line, stage)) = theirs.take() else { process::exit_now(0) };
             self.fds().chain([&read, &host_end, &kept].map(fd::number)).for_each(process::close);
+            // Whether another body has begun is not for this one to say.
+            if self.stages.keep_only(slot).is_err() {
+                process::exit_now(0);
+            }
             spare::run(spare::Spare { server: self.pid, pipe, line, stage })
         });
         signal::set_mask(&mask);
