@@ -61,7 +61,9 @@ impl Build {
         let named = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.name);
         fs::create_dir_all(&named).unwrap();
         let program = named.join("consumer-traced");
-        fs::copy(folder.join(place).join("consumer-traced"), &program).unwrap();
+        // By another process: whoever this one forks meanwhile would have the copy open, and then it cannot be run.
+        let copied = Command::new("cp").arg(folder.join(place).join("consumer-traced")).arg(&program).status();
+        assert!(copied.unwrap().success(), "{}", self.name);
         program
     }
 }

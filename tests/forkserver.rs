@@ -737,7 +737,7 @@ fn a_deleted_program_still_has_a_server() {
     let copy = env::temp_dir().join(format!("timeout-suite-deleted-{}", process::id()));
     let is_outside = env::var_os("TIMEOUT_SUITE_SCENARIO").is_none();
     if is_outside {
-        fs::copy(scenario::here(), &copy).unwrap();
+        raw::copy_program(&scenario::here(), &copy);
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     }
     scenario::run_bare_as(&copy, path, || {
@@ -758,7 +758,7 @@ fn a_set_user_id_program_has_no_server() {
     let path = concat!(module_path!(), "::", "a_set_user_id_program_has_no_server");
     let copy = env::temp_dir().join(format!("timeout-suite-server-set-uid-{}", process::id()));
     if raw::is_root() && !raw::has_foreign_rights() && env::var_os("TIMEOUT_SUITE_SCENARIO").is_none() {
-        fs::copy(scenario::here(), &copy).unwrap();
+        raw::copy_program(&scenario::here(), &copy);
         std::os::unix::fs::chown(&copy, Some(65534), Some(65534)).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
         scenario::run_bare_as(&copy, path, || {});

@@ -46,7 +46,7 @@ fn build(name: &str, arguments: &[&str]) -> Built {
         let kind = if message["profile"]["test"] == true { "test" } else { target["kind"][0].as_str()? };
         let place = kept.join(format!("{kind}-{}", target["name"].as_str()?));
         let _ = fs::remove_file(&place);
-        fs::copy(&program, &place).unwrap();
+        raw::copy_program(&program, &place);
         Some(((kind.to_owned(), target["name"].as_str()?.to_owned()), place))
     });
     artifacts.collect()

@@ -62,6 +62,12 @@ pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// Copies a program that is to be run. By another process: whoever this one forks meanwhile would have the copy open for
+/// writing, and then it cannot be run (`ETXTBSY`).
+pub(crate) fn copy_program(from: &std::path::Path, to: &std::path::Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success(), "{}", to.display());
+}
+
 /// A copy of a descriptor of another process.
 pub(crate) fn descriptor_of(process: Pid, number: RawFd) -> Result<OwnedFd, Errno> {
     let process = pidfd(process)?;
