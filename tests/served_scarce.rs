@@ -227,7 +227,7 @@ fn a_server_that_is_out_of_memory_is_replaced() {
     // The first server has room for some workers, and for no more of its own list of them.
     forkserver::preload(|| {
         if fs::File::create_new(note()).is_ok() {
-            let room = vec![1u8; 24 << 10];
+            let room = vec![1u8; 8 << 10];
             raw::set_soft_limit(libc::RLIMIT_AS, 1 << 20);
             (4..16).rev().for_each(|power| greed::exhaust_malloc(1 << power));
             drop(room);

@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::signal::{SigSet, Signal},
+    sys::signal::{SigSet, Signal, raise},
     unistd::{Pid, fchdir, getpid},
 };
 
@@ -52,6 +52,8 @@ pub(crate) fn run(spare: Spare) -> ! {
     let session = process::new_session();
     // Without a session it is in its server's group, which must not be killed; its line ends when nobody is left.
     if session.is_ok() && !lifeline::arm(pipe.as_fd(), getpid(), server) {
+        // As those that were tied to it in time: a host that has taken this worker must not take this for the body's doing.
+        let _ = raise(Signal::SIGKILL);
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();

@@ -92,6 +92,9 @@ struct Rights {
     root: (u64, u64),
 }
 
+/// So many workers in a row may be dead when they are taken: more than wait for somebody who kills them all.
+const MOST_DEAD: u32 = 100;
+
 /// A server that does not answer for so long is looked at.
 const DOUBT: Duration = Duration::from_millis(100);
 
@@ -181,6 +184,7 @@ impl Zygote {
     /// Takes the next worker.
     pub(crate) fn take(&self, deadline: Deadline) -> Result<Waiting, NoWorker> {
         let (mut has_asked, mut has_waited) = (false, false);
+        let mut dead = 0;
         loop {
             if deadline.is_over(Instant::now()) {
                 return Err(NoWorker::Late);
@@ -192,7 +196,14 @@ impl Zygote {
                     // its server is gone.
                     match self.which_is_gone(&worker) {
                         (_, true) => return Err(NoWorker::Gone),
-                        (true, false) => continue,
+                        (true, false) if dead == MOST_DEAD => {
+                            let why = "the workers of the fork server end before they have anything to do";
+                            return Err(NoWorker::Refused(io::Error::other(why)));
+                        }
+                        (true, false) => {
+                            dead += 1;
+                            continue;
+                        }
                         (false, false) => {}
                     }
                     if !is_readable(&self.control, Some(Duration::ZERO)) {

@@ -7,9 +7,10 @@
 
 use std::{
     ffi::{c_int, c_void},
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     ptr, slice,
-    sync::atomic::AtomicU8,
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering},
 };
 
 use nix::{
@@ -27,8 +28,7 @@ const SIZE: usize = 4096;
 
 /// Maps a zeroed page that forked children share. It stays for the life of the process.
 pub(crate) fn page() -> Result<&'static [AtomicU8]> {
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    let address = map_at(ptr::null_mut(), SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1)?;
+    let address = map(SIZE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
     // SAFETY: the mapping has SIZE readable and writable zero bytes, is never unmapped, and is only used through
     // these atomics, in whichever process.
     Ok(unsafe { slice::from_raw_parts(address.cast::<AtomicU8>(), SIZE) })
@@ -39,6 +39,9 @@ pub(crate) struct Pages {
     start: *mut c_void,
     /// How many bytes a page has.
     step: usize,
+    /// Those that are mapped here.
+    first: AtomicUsize,
+    end: AtomicUsize,
 }
 
 /// How many workers at once have a page.
@@ -62,42 +65,45 @@ impl Pages {
     /// Maps what [`file`](Pages::file) made.
     pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Pages> {
         let step = page_size();
-        let start = map_at(
-            ptr::null_mut(),
-            PAGES * step,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            file.as_raw_fd(),
-        )?;
-        Ok(Pages { start, step })
+        let start = map(PAGES * step, libc::MAP_SHARED, file.as_raw_fd())?;
+        Ok(Pages { start, step, first: AtomicUsize::new(0), end: AtomicUsize::new(PAGES) })
     }
 
-    /// The first byte of a page, if there are so many.
+    fn mapped(&self) -> Range<usize> {
+        self.first.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
+    }
+
+    /// The first byte of a page, if it is here.
     pub(crate) fn byte(&self, number: u32) -> Option<&AtomicU8> {
-        let at = usize::try_from(number).ok().filter(|number| *number < PAGES)? * self.step;
-        // SAFETY: it lies in the mapping, which has readable and writable bytes for as long as `self` is borrowed.
+        let at = usize::try_from(number).ok().filter(|number| self.mapped().contains(number))? * self.step;
+        // SAFETY: the page is mapped, readable and writable. It stays so as long as `self` is borrowed: the one process that
+        // takes pages away is a worker, which has borrowed none but the one that it keeps.
         Some(unsafe { &*self.start.wrapping_byte_add(at).cast::<AtomicU8>() })
     }
 
-    /// Has this process share no page but this one: the others are its own from here on, and empty.
+    /// Leaves this process, a worker that has just been forked, without any page but this one. It takes no memory: there may
+    /// be none left.
     pub(crate) fn keep_only(&self, number: u32) -> Result<()> {
         let kept = usize::try_from(number).map_or(PAGES, |number| number.min(PAGES));
-        for (begin, end) in [(0, kept), (kept + 1, PAGES)] {
-            if begin < end {
-                let (start, length) = (self.start.wrapping_byte_add(begin * self.step), (end - begin) * self.step);
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-                // Still there, so that nothing that points to it points nowhere; and it costs nothing.
-                map_at(start, length, libc::PROT_READ, flags, -1)?;
-            }
+        self.first.store(kept, Ordering::Relaxed);
+        self.end.store((kept + 1).min(PAGES), Ordering::Relaxed);
+        self.unmap(0..kept)?;
+        self.unmap(kept + 1..PAGES)
+    }
+
+    fn unmap(&self, pages: Range<usize>) -> Result<()> {
+        if pages.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let (start, length) = (self.start.wrapping_byte_add(pages.start * self.step), pages.len() * self.step);
+        // SAFETY: they are pages of the mapping, which is ours, and nobody borrows them any more.
+        Errno::result(unsafe { libc::munmap(start, length) }).map(drop)
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody borrows from it any more.
-        unsafe { libc::munmap(self.start, PAGES * self.step) };
+        let _ = self.unmap(self.mapped());
     }
 }
 
@@ -106,11 +112,10 @@ fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(SIZE)
 }
 
-/// `at` is null, or lies in a mapping of this file's own that is to be replaced.
-fn map_at(at: *mut c_void, length: usize, protection: c_int, flags: c_int, fd: c_int) -> Result<*mut c_void> {
+fn map(length: usize, flags: c_int, fd: c_int) -> Result<*mut c_void> {
     fault::check(Op::Mmap)?;
-    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory; one that replaces another does so
-    // where only atomics in this file's hands are.
-    let address = unsafe { libc::mmap(at, length, protection, flags, fd, 0) };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, 0) };
     if address == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(address) }
 }
