@@ -11,14 +11,16 @@ use common::{LONG, Mark, SOON, Start, assert_fails, median, raw};
 use nix::libc;
 use timeout_runtime::{Cancel, Ran, Reason};
 
-common::scenarios![
+common::scenarios_everywhere![
     a_cancelled_call_ends_at_once,
     a_cancel_before_the_call_starts_nothing,
     a_cancel_ends_every_call_that_shares_it,
     a_cancelled_call_gets_its_grace,
     an_unused_cancel_changes_nothing,
-    a_body_that_cancels_its_copy_changes_nothing_here,
 ];
+
+// A worker of the fork server has no copy.
+common::scenarios![a_body_that_cancels_its_copy_changes_nothing_here];
 
 fn a_cancelled_call_ends_at_once(start: Start) {
     let delays = (0..15).map(|_| {
@@ -29,7 +31,7 @@ fn a_cancelled_call_ends_at_once(start: Start) {
                 cancelled.now();
                 cancel.cancel();
             });
-            start.call(LONG).cancel(&cancel).run(|| {
+            start.run(&start.call(LONG).cancel(&cancel), running.again(), |running: Mark| {
                 running.now();
                 raw::pause()
             })
@@ -49,7 +51,8 @@ fn a_cancel_before_the_call_starts_nothing(start: Start) {
     cancel.cancel();
     assert!(cancel.is_cancelled());
     for _ in 0..3 {
-        assert_fails!(start.call(LONG).cancel(&cancel).run(|| mark.now()), Reason::Cancelled, Ran::No);
+        let call = start.call(LONG).cancel(&cancel);
+        assert_fails!(start.run(&call, mark.again(), |mark: Mark| mark.now()), Reason::Cancelled, Ran::No);
     }
     assert!(!mark.is_told(), "the body ran");
 }
@@ -62,7 +65,7 @@ fn a_cancel_ends_every_call_that_shares_it(start: Start) {
         let calls: Vec<_> = (0..CALLS)
             .map(|_| {
                 scope.spawn(|| {
-                    call.run(|| {
+                    start.run(&call, running.again(), |running: Mark| {
                         running.now();
                         raw::pause()
                     })
@@ -79,7 +82,7 @@ fn a_cancel_ends_every_call_that_shares_it(start: Start) {
         }
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     });
-    assert_fails!(call.run(|| 1), Reason::Cancelled, Ran::No);
+    assert_fails!(start.run(&call, (), |()| 1), Reason::Cancelled, Ran::No);
 }
 
 fn a_cancelled_call_gets_its_grace(start: Start) {
@@ -91,7 +94,7 @@ fn a_cancelled_call_gets_its_grace(start: Start) {
             running.hear();
             cancel.cancel();
         });
-        start.call(LONG).grace(grace).cancel(&cancel).run(|| {
+        start.run(&start.call(LONG).grace(grace).cancel(&cancel), running.again(), |running: Mark| {
             raw::ignore(libc::SIGTERM);
             running.now();
             raw::pause()
@@ -103,8 +106,9 @@ fn a_cancelled_call_gets_its_grace(start: Start) {
 
 fn an_unused_cancel_changes_nothing(start: Start) {
     let cancel = Cancel::new();
-    assert_eq!(start.call(LONG).cancel(&cancel).run(|| 7).unwrap(), 7);
-    assert!(start.call(Duration::from_millis(20)).cancel(&cancel).run(raw::pause).unwrap_err().is_late());
+    assert_eq!(start.run(&start.call(LONG).cancel(&cancel), (), |()| 7).unwrap(), 7);
+    let brief = start.call(Duration::from_millis(20)).cancel(&cancel);
+    assert!(start.run(&brief, (), |()| raw::pause()).unwrap_err().is_late());
 }
 
 fn a_body_that_cancels_its_copy_changes_nothing_here(start: Start) {

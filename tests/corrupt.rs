@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, SOON, Start, procs, raw};
+use common::{LONG, SOON, Start, procs, raw, travel::Fun};
 use timeout_runtime::{Ran, Reason, TimedOut};
 
-common::scenarios![
+common::scenarios_everywhere![
     junk_on_every_descriptor_before_the_value_loses_it,
     a_few_bytes_of_junk_lose_the_value_as_well,
     junk_on_every_descriptor_while_the_value_is_sent_never_changes_it,
@@ -48,20 +48,20 @@ fn assert_lost<T: std::fmt::Debug>(result: Result<T, TimedOut>) {
 fn junk_on_every_descriptor_before_the_value_loses_it(start: Start) {
     for length in [32, 64, 4096, 50_000] {
         let begin = Instant::now();
-        assert_lost(start.call(LONG).run(|| {
+        assert_lost(start.run(&start.call(LONG), length, |length| {
             write_junk(length);
             7
         }));
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     }
     // The next call has a pipe of its own.
-    assert_eq!(start.call(LONG).run(|| 7).unwrap(), 7);
+    assert_eq!(start.run(&start.call(LONG), (), |()| 7).unwrap(), 7);
 }
 
 fn a_few_bytes_of_junk_lose_the_value_as_well(start: Start) {
     for length in [1, 8, 31] {
         for _ in 0..10 {
-            assert_lost(start.call(LONG).run(|| {
+            assert_lost(start.run(&start.call(LONG), length, |length| {
                 write_junk(length);
                 7
             }));
@@ -71,7 +71,7 @@ fn a_few_bytes_of_junk_lose_the_value_as_well(start: Start) {
 
 fn a_few_bytes_of_junk_from_a_body_that_goes_on_are_told_as_such(start: Start) {
     for length in [1, 8, 31, 32] {
-        assert_lost(start.call(LONG).run(|| {
+        assert_lost(start.run(&start.call(LONG), length, |length| {
             write_junk(length);
             raw::pause()
         }));
@@ -81,7 +81,7 @@ fn a_few_bytes_of_junk_from_a_body_that_goes_on_are_told_as_such(start: Start) {
 fn junk_on_every_descriptor_while_the_value_is_sent_never_changes_it(start: Start) {
     let (mut whole, mut lost) = (0, 0);
     for round in 0..60u64 {
-        let result = start.call(LONG).run(|| {
+        let result = start.run(&start.call(LONG), round, |round: u64| {
             let begin = Instant::now();
             thread::spawn(move || {
                 // From some moment on, until the end of the process.
@@ -111,16 +111,11 @@ fn junk_on_every_descriptor_while_the_value_is_sent_never_changes_it(start: Star
 
 fn junk_without_end_is_over_at_once(start: Start) {
     let begin = Instant::now();
-    assert_lost(
-        start
-            .call(LONG)
-            .run(|| {
-                loop {
-                    write_junk(60_000);
-                }
-            })
-            .map(|(): ()| ()),
-    );
+    assert_lost(start.run(&start.call(LONG), (), |()| -> i32 {
+        loop {
+            write_junk(60_000);
+        }
+    }));
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     assert!(procs::status("VmHWM") < 100 << 10, "the host took in {} KiB", procs::status("VmHWM"));
 }
@@ -128,7 +123,7 @@ fn junk_without_end_is_over_at_once(start: Start) {
 fn a_child_that_ends_while_it_sends_gives_no_value(start: Start) {
     let (mut whole, mut cut, mut exited) = (0, 0, 0);
     for round in 0..60u64 {
-        let result = start.call(LONG).run(|| {
+        let result = start.run(&start.call(LONG), round, |round: u64| {
             let begin = Instant::now();
             thread::spawn(move || {
                 while begin.elapsed() < Duration::from_micros(1000 + round * 300) {
@@ -156,7 +151,7 @@ fn a_child_that_ends_while_it_sends_gives_no_value(start: Start) {
 
 fn a_child_that_closes_everything_has_lost_its_value(start: Start) {
     let begin = Instant::now();
-    let result = start.call(LONG).run(|| {
+    let result = start.run(&start.call(LONG), (), |()| {
         close_everything();
         7
     });
@@ -167,7 +162,7 @@ fn a_child_that_closes_everything_has_lost_its_value(start: Start) {
 }
 
 fn a_child_that_puts_a_file_over_its_pipe_has_lost_its_value(start: Start) {
-    let result = start.call(LONG).run(|| {
+    let result = start.run(&start.call(LONG), (), |()| {
         let null = fs::File::options().write(true).open("/dev/null").unwrap();
         for fd in DESCRIPTORS.filter(|fd| *fd != null.as_raw_fd()) {
             raw::dup_onto(null.as_raw_fd(), fd);
@@ -181,7 +176,7 @@ fn a_child_that_puts_a_file_over_its_pipe_has_lost_its_value(start: Start) {
 fn a_child_that_closes_everything_and_goes_on_is_late(start: Start) {
     let limit = Duration::from_millis(100);
     let begin = Instant::now();
-    let error = start.call(limit).run(|| {
+    let error = start.run(&start.call(limit), (), |()| {
         close_everything();
         raw::pause()
     });
@@ -194,7 +189,7 @@ fn a_crash_of_a_child_that_has_closed_everything_is_told(start: Start) {
     let ends: [fn() -> i32; 3] = [|| std::process::abort(), || raw::exit_now(4), || panic!("unheard")];
     let told = ends.map(|end| {
         let begin = Instant::now();
-        let result = start.call(LONG).run(|| {
+        let result = start.run(&start.call(LONG), Fun(end), |Fun(end): Fun<i32>| {
             close_everything();
             end()
         });

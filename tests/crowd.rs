@@ -13,14 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Mark, SOON, Start, busy, median, procs, raw};
+use common::{LONG, Mark, SOON, Start, busy, median, procs, raw, travel::Fun};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::getpid,
 };
 use timeout_runtime::{Cancel, Reason};
 
-common::scenarios![
+common::scenarios_everywhere![
     sixty_four_threads_get_what_is_theirs,
     so_they_do_on_a_busy_machine,
     no_end_waits_for_a_sibling,
@@ -33,33 +33,36 @@ const KINDS: u64 = 9;
 
 /// Makes a call that ends in one of many ways, each with the number in it, and checks what comes of it.
 fn call_and_check(start: Start, number: u64, cancels: &Sender<Cancel>) {
-    let short = Duration::from_millis(5);
+    let (call, short) = (start.call(LONG), Duration::from_millis(5));
     match number % KINDS {
-        0 => assert_eq!(start.call(LONG).run(|| number).unwrap(), number),
-        1 => assert_eq!(start.call(LONG).run(|| vec![number; 40_000]).unwrap(), vec![number; 40_000]),
+        0 => assert_eq!(start.run(&call, number, |number: u64| number).unwrap(), number),
+        1 => {
+            let numbers = start.run(&call, number, |number: u64| vec![number; 40_000]);
+            assert_eq!(numbers.unwrap(), vec![number; 40_000]);
+        }
         2 => {
-            let error = start.call(LONG).run(|| -> u8 { panic!("number {number}") }).unwrap_err();
+            let error = start.run(&call, number, |number: u64| -> u8 { panic!("number {number}") }).unwrap_err();
             let Reason::Panicked { message, .. } = error.reason() else { panic!("{error:?}") };
             assert_eq!(*message, format!("number {number}"));
         }
         3 => {
             let code = (number % 200) as i32;
-            let error = start.call(LONG).run(|| -> u8 { process::exit(code) }).unwrap_err();
+            let error = start.run(&call, code, |code: i32| -> u8 { process::exit(code) }).unwrap_err();
             assert!(matches!(error.reason(), Reason::Exited { code: told, .. } if *told == code), "{code}: {error:?}");
         }
         4 => {
             let code = (number % 200) as i32;
-            let error = start.call(LONG).run(|| -> u8 { raw::exit_now(code) }).unwrap_err();
+            let error = start.run(&call, code, |code: i32| -> u8 { raw::exit_now(code) }).unwrap_err();
             assert!(matches!(error.reason(), Reason::Exited { code: told, .. } if *told == code), "{code}: {error:?}");
         }
         5 => {
-            let error = start.call(LONG).run(|| -> u8 { process::abort() }).unwrap_err();
+            let error = start.run(&call, (), |()| -> u8 { process::abort() }).unwrap_err();
             assert!(matches!(error.reason(), Reason::Crashed { signal: 6, .. }), "{error:?}");
         }
         6 => {
             let signal = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGUSR1][number as usize / 9 % 3];
-            let error = start.call(LONG).run(|| {
-                kill(getpid(), signal).unwrap();
+            let error = start.run(&call, signal as i32, |signal| {
+                kill(getpid(), Signal::try_from(signal).unwrap()).unwrap();
                 raw::pause()
             });
             let error = error.unwrap_err();
@@ -68,13 +71,13 @@ fn call_and_check(start: Start, number: u64, cancels: &Sender<Cancel>) {
         }
         7 => {
             let begin = Instant::now();
-            let error = start.call(short).run(raw::pause).unwrap_err();
+            let error = start.run(&start.call(short), (), |()| raw::pause()).unwrap_err();
             assert!(error.is_late() && begin.elapsed() >= short, "{error:?}");
         }
         _ => {
             let cancel = Cancel::new();
             cancels.send(cancel.clone()).unwrap();
-            let error = start.call(LONG).cancel(&cancel).run(raw::pause).unwrap_err();
+            let error = start.run(&call.cancel(&cancel), (), |()| raw::pause()).unwrap_err();
             assert!(matches!(error.reason(), Reason::Cancelled), "{error:?}");
         }
     }
@@ -127,7 +130,7 @@ fn no_end_waits_for_a_sibling(start: Start) {
         for _ in 0..SLEEPERS {
             // Forked before, between and after the others, they have every pipe that there is to be had.
             scope.spawn(|| {
-                let sleeper = start.call(LONG).cancel(&cancel).run(|| {
+                let sleeper = start.run(&start.call(LONG).cancel(&cancel), sleeping.again(), |sleeping: Mark| {
                     sleeping.now();
                     raw::pause()
                 });
@@ -137,7 +140,7 @@ fn no_end_waits_for_a_sibling(start: Start) {
             for end in [|| process::abort(), || raw::exit_now(4), || panic!("told")] as [fn() -> u8; 3] {
                 let mark = Mark::new();
                 let delays = (0..3).map(|_| {
-                    let result = start.call(LONG).run(|| {
+                    let result = start.run(&start.call(LONG), (mark.again(), Fun(end)), |(mark, Fun(end))| {
                         mark.now();
                         end()
                     });
@@ -164,8 +167,9 @@ fn bodies_may_exit_and_start_threads_while_others_call(start: Start) {
             scope.spawn(|| {
                 all_here.wait();
                 let stuck = (0..250).find_map(|_| {
-                    let exit = start.call(limit).run(|| -> u8 { process::exit(3) }).unwrap_err();
-                    let spawn = start.call(limit).run(|| thread::spawn(|| 7).join().unwrap());
+                    let call = start.call(limit);
+                    let exit = start.run(&call, (), |()| -> u8 { process::exit(3) }).unwrap_err();
+                    let spawn = start.run(&call, (), |()| thread::spawn(|| 7).join().unwrap());
                     if exit.is_late() { Some(exit) } else { spawn.err() }
                 });
                 all_here.wait();
@@ -183,7 +187,8 @@ fn more_calls_at_once_than_any_table_has_room_for(start: Start) {
             .map(|number| {
                 let (running, go_on) = (&running, &go_on);
                 let call = move || {
-                    start.call(LONG).run(|| {
+                    let arguments = (running.again(), go_on.again(), number);
+                    start.run(&start.call(LONG), arguments, |(running, go_on, number): (Mark, Mark, u64)| {
                         running.now();
                         go_on.hear();
                         number

@@ -59,7 +59,6 @@ by_server![
     a_worker_has_no_other_descriptor_of_the_host,
     a_slow_call_blocks_no_other,
     many_threads_call_at_once,
-    a_large_argument_streams,
     a_large_argument_is_in_memory_once_at_either_end,
     a_variable_for_the_host_is_none_for_a_worker,
     as_many_spares_wait_as_the_demand_asks_for,
@@ -275,15 +274,6 @@ fn many_threads_call_at_once(_: Start) {
             });
         }
     });
-}
-
-fn a_large_argument_streams(_: Start) {
-    let bytes: Vec<u8> = (0..192u32 << 20).map(|index| (index % 251) as u8).collect();
-    let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
-    let (length, told) = Call::new(LONG)
-        .run_in_server(bytes, |bytes: Vec<u8>| (bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()))
-        .unwrap();
-    assert_eq!((length, told), (192 << 20, sum));
 }
 
 #[timeout(50, start = forkserver)]
@@ -820,7 +810,7 @@ fn a_deleted_program_still_has_a_server() {
     let copy = env::temp_dir().join(format!("timeout-suite-deleted-{}", process::id()));
     let is_outside = env::var_os("TIMEOUT_SUITE_SCENARIO").is_none();
     if is_outside {
-        fs::copy(scenario::here(), &copy).unwrap();
+        raw::copy_program(&scenario::here(), &copy);
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     }
     scenario::run_bare_as(&copy, path, || {
@@ -841,7 +831,7 @@ fn a_set_user_id_program_has_no_server() {
     let path = concat!(module_path!(), "::", "a_set_user_id_program_has_no_server");
     let copy = env::temp_dir().join(format!("timeout-suite-server-set-uid-{}", process::id()));
     if raw::is_root() && !raw::has_foreign_rights() && env::var_os("TIMEOUT_SUITE_SCENARIO").is_none() {
-        fs::copy(scenario::here(), &copy).unwrap();
+        raw::copy_program(&scenario::here(), &copy);
         std::os::unix::fs::chown(&copy, Some(65534), Some(65534)).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
         scenario::run_bare_as(&copy, path, || {});

@@ -262,7 +262,7 @@ fn a_set_uid_program_ignores_the_variable() {
     let copy = std::env::temp_dir().join(format!("timeout-suite-set-uid-{}", process::id()));
     let mut program = scenario::here();
     if raw::is_root() && !raw::has_foreign_rights() {
-        fs::copy(&program, &copy).unwrap();
+        raw::copy_program(&program, &copy);
         chown(&copy, Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
         program.clone_from(&copy);

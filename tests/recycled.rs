@@ -19,8 +19,10 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
+common::scenarios_everywhere![decoys_are_never_signalled];
+
+// A worker of the fork server is not the host's child, and not called without descriptors.
 common::scenarios![
-    decoys_are_never_signalled,
     so_it_is_where_the_host_ignores_sigchld,
     so_it_is_without_process_descriptors,
     so_it_is_with_neither,
@@ -82,6 +84,7 @@ fn in_the_namespace(start: Start, prepare: fn(), told: &Mark) {
     let decoys = raw::fork(|| breed_decoys(&stop, told, &children));
     let host = raw::fork(|| {
         prepare();
+        start.prepare();
         call_for(Duration::from_secs(3), start, &children);
         assert_eq!(process::id(), getpid().as_raw() as u32);
     });
@@ -103,32 +106,33 @@ fn reap_until(pid: Pid) -> WaitStatus {
 /// Calls of all kinds; the bodies tell their numbers.
 fn call_for(time: Duration, start: Start, children: &Mark) {
     let begin = Instant::now();
-    let tell = || children.tell(getpid().as_raw() as u64);
+    let (long, short) = (start.call(LONG), start.call(Duration::from_micros(1500)));
     while begin.elapsed() < time {
-        let value = start.call(LONG).run(|| {
-            tell();
+        let value = start.run(&long, children.again(), |children: Mark| {
+            tell(&children);
             7
         });
         assert_eq!(value.unwrap(), 7);
-        start.call(Duration::from_micros(1500)).run(tell_and_pause(&tell)).unwrap_err();
-        let exit = start.call(LONG).run(|| {
-            tell();
+        let late = start.run(&short, children.again(), |children: Mark| {
+            tell(&children);
+            raw::pause()
+        });
+        late.unwrap_err();
+        let exit = start.run(&long, children.again(), |children: Mark| -> i32 {
+            tell(&children);
             process::exit(3)
         });
-        exit.map(|(): ()| ()).unwrap_err();
-        let leaves_a_child = start.call(LONG).run(|| {
-            tell();
+        exit.unwrap_err();
+        let leaves_a_child = start.run(&long, children.again(), |children: Mark| {
+            tell(&children);
             raw::fork(|| thread::sleep(Duration::from_secs(5)));
         });
         leaves_a_child.unwrap();
     }
 }
 
-fn tell_and_pause(tell: &impl Fn()) -> impl FnOnce() -> i32 {
-    || {
-        tell();
-        raw::pause()
-    }
+fn tell(children: &Mark) {
+    children.tell(getpid().as_raw() as u64);
 }
 
 /// Keeps some numbers taken by processes that live for a moment; fails if a signal ends one.

@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, SOON, Start, endings, raw, scenario, stdout::Turned};
+use common::{LONG, SOON, Start, endings, raw, scenario, stdout::Turned, travel::Fun};
 
-common::scenarios![
+common::scenarios_everywhere![
     text_from_before_a_call_is_printed_once,
     text_of_a_body_is_printed_however_it_ends,
     text_is_printed_once_in_a_host_of_one_thread,
@@ -35,15 +35,24 @@ common::scenarios![
 
 const TURNS: [fn(i32) -> Turned; 2] = [Turned::to_file, Turned::to_pipe];
 
+/// Prints half a line. A host that has had several threads does not flush it before a call by the fork server.
+fn print_half(start: Start, text: &str) {
+    print!("{text}");
+    if start == Start::Forkserver {
+        stdout().flush().unwrap();
+    }
+}
+
 /// Half a line before a call, half a line in it, and the rest after it.
 fn print_around_calls(start: Start) {
     for turn in TURNS {
         let turned = turn(1);
-        print!("before, ");
-        start.call(LONG).run(|| print!("inside, ")).unwrap();
-        print!("between, ");
-        start.call(LONG).run(|| ()).unwrap();
-        start.call(LONG).run(|| println!("inside again")).unwrap();
+        print_half(start, "before, ");
+        let call = start.call(LONG);
+        start.run(&call, (), |()| print!("inside, ")).unwrap();
+        print_half(start, "between, ");
+        start.run(&call, (), |()| ()).unwrap();
+        start.run(&call, (), |()| println!("inside again")).unwrap();
         println!("after");
         assert_eq!(turned.end(), "before, inside, between, inside again\nafter\n");
     }
@@ -60,10 +69,11 @@ fn text_is_printed_once_in_a_host_of_one_thread(start: Start) {
 fn text_of_nested_calls_is_printed_once_and_in_order(start: Start) {
     for turn in TURNS {
         let turned = turn(1);
-        print!("host, ");
-        let nested = start.call(LONG).run(|| {
-            print!("child, ");
-            start.call(LONG).run(|| print!("grandchild, ")).unwrap();
+        print_half(start, "host, ");
+        let nested = start.run(&start.call(LONG), start == Start::Fork, |is_forked| {
+            let start = if is_forked { Start::Fork } else { Start::Forkserver };
+            print_half(start, "child, ");
+            start.run(&start.call(LONG), (), |()| print!("grandchild, ")).unwrap();
             print!("child again, ");
         });
         nested.unwrap();
@@ -85,8 +95,8 @@ fn text_of_a_body_is_printed_however_it_ends(start: Start) {
     for turn in TURNS {
         for (name, end) in ends {
             let turned = turn(1);
-            print!("before, ");
-            let _ = start.call(LONG).run(|| {
+            print_half(start, "before, ");
+            let _ = start.run(&start.call(LONG), Fun(end), |Fun(end): Fun<i32>| {
                 print!("half a line");
                 end()
             });
@@ -94,7 +104,7 @@ fn text_of_a_body_is_printed_however_it_ends(start: Start) {
         }
         // A late body is cut off: its whole lines are there.
         let turned = turn(1);
-        let late = start.call(Duration::from_millis(300)).run(|| {
+        let late = start.run(&start.call(Duration::from_millis(300)), (), |()| {
             println!("a whole line");
             raw::pause()
         });
@@ -103,7 +113,7 @@ fn text_of_a_body_is_printed_however_it_ends(start: Start) {
     }
     // stderr has no buffer, and a panic of the body is told and not printed.
     let turned = Turned::to_file(2);
-    let _ = start.call(LONG).run(|| -> i32 {
+    let _ = start.run(&start.call(LONG), (), |()| -> i32 {
         eprint!("half a line");
         panic!("not printed")
     });
@@ -127,7 +137,7 @@ fn call_among_printers(start: Start, printers: usize, limit: Duration) {
         }
         for round in 0..100 {
             let begin = Instant::now();
-            let result = start.call(limit).run(|| {
+            let result = start.run(&start.call(limit), round, |round: i32| {
                 println!("from the body");
                 eprintln!("from the body");
                 round
@@ -185,15 +195,20 @@ fn calls_work_while_another_thread_owns_stdout_for_good(start: Start) {
     while_owned(own_stdout, || {
         for round in 0..50 {
             let begin = Instant::now();
-            assert_eq!(start.call(LONG).run(|| round).unwrap(), round);
+            assert_eq!(start.run(&start.call(LONG), round, |round: u64| round).unwrap(), round);
             assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
         }
-        let exit = start.call(LONG).run(|| -> i32 { process::exit(3) }).unwrap_err();
+        let exit = start.run(&start.call(LONG), (), |()| -> i32 { process::exit(3) }).unwrap_err();
         assert!(exit.to_string().contains("code 3"), "{exit}");
-        assert!(start.call(LONG).run(|| -> i32 { panic!("told") }).unwrap_err().is_panic());
+        assert!(start.run(&start.call(LONG), (), |()| -> i32 { panic!("told") }).unwrap_err().is_panic());
         // A body that prints waits for a lock that nobody will give back: that ends with its limit, and no later.
         let limit = Duration::from_millis(100);
         let begin = Instant::now();
+        if start == Start::Forkserver {
+            // It has no copy of that lock.
+            start.run(&start.call(LONG), (), |()| println!("at once")).unwrap();
+            return;
+        }
         let stuck = start.call(limit).run(|| println!("never")).unwrap_err();
         assert!(stuck.is_late() && begin.elapsed() >= limit && begin.elapsed() < SOON, "{stuck:?}");
     });
@@ -202,7 +217,10 @@ fn calls_work_while_another_thread_owns_stdout_for_good(start: Start) {
 
 fn nested_calls_work_while_another_thread_owns_stdout_for_good(start: Start) {
     while_owned(own_stdout, || {
-        let nested = start.call(Duration::from_secs(10)).run(|| start.call(LONG).run(|| 7).ok());
+        let nested = start.run(&start.call(Duration::from_secs(10)), start == Start::Fork, |is_forked| {
+            let start = if is_forked { Start::Fork } else { Start::Forkserver };
+            start.run(&start.call(LONG), (), |()| 7).ok()
+        });
         assert_eq!(nested.unwrap(), Some(7));
     });
 }
@@ -215,7 +233,7 @@ fn calls_work_while_another_thread_owns_stderr_for_good(start: Start) {
     while_owned(own, || {
         for round in 0..20 {
             let begin = Instant::now();
-            assert_eq!(start.call(LONG).run(|| round).unwrap(), round);
+            assert_eq!(start.run(&start.call(LONG), round, |round: u64| round).unwrap(), round);
             assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
         }
     });
@@ -224,13 +242,13 @@ fn calls_work_while_another_thread_owns_stderr_for_good(start: Start) {
 
 fn a_call_is_not_held_up_by_a_thread_that_takes_stdout_at_any_moment(start: Start) {
     let mut slowest = Duration::ZERO;
-    for round in 0..100 {
+    for round in 0..50 {
         let (taking, done) = (Barrier::new(2), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 taking.wait();
                 let begin = Instant::now();
-                while begin.elapsed() < Duration::from_micros(5 * (round % 100)) {
+                while begin.elapsed() < Duration::from_micros(10 * round) {
                     std::hint::spin_loop();
                 }
                 let _lock = stdout().lock();
@@ -242,7 +260,7 @@ fn a_call_is_not_held_up_by_a_thread_that_takes_stdout_at_any_moment(start: Star
             taking.wait();
             let begin = Instant::now();
             for _ in 0..3 {
-                assert_eq!(start.call(LONG).run(|| round).unwrap(), round);
+                assert_eq!(start.run(&start.call(LONG), round, |round: u64| round).unwrap(), round);
             }
             slowest = slowest.max(begin.elapsed());
             done.store(true, Ordering::Relaxed);
@@ -256,8 +274,9 @@ struct CallsWhenShown(Start);
 
 impl fmt::Display for CallsWhenShown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0.call(LONG).run(|| 7).map_err(|error| error.to_string());
-        let panics = self.0.call(LONG).run(|| -> i32 { panic!("told") }).is_err();
+        let call = self.0.call(LONG);
+        let value = self.0.run(&call, (), |()| 7).map_err(|error| error.to_string());
+        let panics = self.0.run(&call, (), |()| -> i32 { panic!("told") }).is_err();
         write!(f, "{value:?} {panics}")
     }
 }
@@ -293,7 +312,7 @@ fn calls_work_with_any_standard_stream_closed(start: Start) {
 
 fn bodies_may_print_to_a_closed_stream(start: Start) {
     with_streams_closed(|| {
-        let result = start.call(LONG).run(|| {
+        let result = start.run(&start.call(LONG), (), |()| {
             let _ = writeln!(stdout(), "into the blue");
             let _ = writeln!(stderr(), "into the blue");
             // Another thread's panic is printed by the host's hook.

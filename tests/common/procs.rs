@@ -65,6 +65,20 @@ pub(crate) fn assert_alone_within(bound: Duration) -> Duration {
     }
 }
 
+/// Waits until no process runs whose environment holds `tag`, for at most `bound`.
+#[track_caller]
+pub(crate) fn assert_none_tagged_within(tag: &str, bound: Duration) {
+    let begin = Instant::now();
+    loop {
+        let elapsed = begin.elapsed();
+        let left = tagged(tag);
+        if left.is_empty() {
+            return;
+        }
+        assert!(elapsed < bound, "still running after {elapsed:?}: {}", describe(&left));
+    }
+}
+
 /// Waits until this process has no child, living, dying or dead, for at most `bound`. A dying one has no environment any
 /// more by which it could be found, and takes as long as its memory is large.
 #[track_caller]

@@ -5,7 +5,7 @@ use std::{
     ffi::c_int,
     mem,
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
@@ -62,6 +62,27 @@ pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// Copies a program that is to be run. By another process: whoever this one forks meanwhile would have the copy open for
+/// writing, and then it cannot be run (`ETXTBSY`).
+pub(crate) fn copy_program(from: &std::path::Path, to: &std::path::Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success(), "{}", to.display());
+}
+
+/// A copy of a descriptor of another process.
+pub(crate) fn descriptor_of(process: Pid, number: RawFd) -> Result<OwnedFd, Errno> {
+    let process = pidfd(process)?;
+    // SAFETY: takes numbers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })?;
+    // SAFETY: has just been opened for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Whether a descriptor is a socket that carries whole messages.
+pub(crate) fn is_for_messages(fd: &OwnedFd) -> bool {
+    use nix::sys::socket::{SockType, getsockopt, sockopt};
+    getsockopt(fd, sockopt::SockType) == Ok(SockType::SeqPacket)
+}
+
 /// Waits for the end of a child, for at most `bound`; whether it ended. It is not reaped.
 pub(crate) fn wait_for_end(child: &Child, bound: Duration) -> bool {
     let pidfd = pidfd(Pid::from_raw(child.id() as i32)).unwrap();
@@ -109,6 +130,13 @@ pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads `bytes` only.
     let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     Errno::result(written).map(|count| count as usize)
+}
+
+/// Whether a descriptor is open, and stays so in a program that this process becomes or starts.
+pub(crate) fn is_passed_on(fd: RawFd) -> bool {
+    // SAFETY: reads a number.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// The capacity of a pipe in bytes.
@@ -284,6 +312,18 @@ pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) -> 
     let result = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(result, 0, "setrlimit: {}", Errno::last());
     before
+}
+
+/// Sets the soft limit of another process.
+pub(crate) fn limit_process(pid: Pid, resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills in `limit`.
+    let result = unsafe { libc::prlimit(pid.as_raw(), resource, ptr::null(), &raw mut limit) };
+    assert_eq!(result, 0, "prlimit: {}", Errno::last());
+    limit.rlim_cur = soft;
+    // SAFETY: reads `limit`.
+    let result = unsafe { libc::prlimit(pid.as_raw(), resource, &raw const limit, ptr::null_mut()) };
+    assert_eq!(result, 0, "prlimit: {}", Errno::last());
 }
 
 /// The scheduling of the calling thread, with its slice.

@@ -556,7 +556,7 @@ fn open<T>(inbox: Inbox<T>) -> Result<T, String> {
 /// Whether the body has run in a child that was cut off at `stage`. Where that is not known, it may have begun.
 fn ran_by(stage: Option<Stage>) -> Ran {
     match stage {
-        Some(Stage::Setup | Stage::Hook | Stage::Hooks) => Ran::No,
+        Some(Stage::Setup | Stage::Hook | Stage::Hooks | Stage::Arguments) => Ran::No,
         Some(Stage::Body) | None => Ran::Maybe,
         Some(Stage::Encoding | Stage::Decoding | Stage::Sending | Stage::Unsent) => Ran::Yes,
     }

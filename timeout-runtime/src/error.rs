@@ -290,6 +290,9 @@ impl Facts {
             // It names the hook itself.
             (_, Reason::NotStarted(_)) => Ok(()),
             (Some(Stage::Hooks), _) => f.write_str(", in a hook of `on_child`"),
+            // These say so themselves.
+            (Some(Stage::Arguments), Reason::Lost { .. } | Reason::Late { .. }) => Ok(()),
+            (Some(Stage::Arguments), _) => f.write_str(", while its arguments were being decoded"),
             _ => Ok(()),
         }
     }
@@ -316,6 +319,7 @@ impl Facts {
     /// What is known of a late child: how far it was, where, what it did, and where that may come from.
     fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace, names: Names) -> fmt::Result {
         f.write_str(match self.stage {
+            Some(Stage::Arguments) => ": its arguments were being decoded by their `Deserialize`",
             Some(Stage::Encoding) => ": its value was being encoded by its `Serialize`",
             Some(Stage::Decoding) => ": its value was being decoded by its `Deserialize`",
             Some(Stage::Sending) => ": its value was on its way",
@@ -494,6 +498,13 @@ mod tests {
             (Resource::Memory, None, usage, Bounds::default(), "ran out of memory (its peak was 261 MiB)"),
             (Resource::Cpu, None, usage, bounds, "used up its 2 s of CPU time"),
             (Resource::Cpu, Some(Stage::Hooks), None, bounds, "used up its 2 s of CPU time, in a hook of `on_child`"),
+            (
+                Resource::Memory,
+                Some(Stage::Arguments),
+                None,
+                bounds,
+                "ran out of memory: it may use 256 MiB, while its arguments were being decoded",
+            ),
         ] {
             let TimedOut(facts) = of(Reason::OutOf(resource));
             let error = TimedOut::new(Facts { stage, usage, bounds, ..*facts });

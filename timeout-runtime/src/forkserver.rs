@@ -42,6 +42,8 @@
 //!   a worker makes a call by a fork server of its own, the trace of the outer call ends at that call.
 //! * Hooks of [`on_child`](crate::on_child) are the host's, and do not run in a worker, where nothing is copied.
 //! * Arguments are encoded in the host: a `Serialize` that never ends is not cut.
+//! * Half a line that the host has printed comes before what the body prints only in a host of one thread: where
+//!   another may own stdout, nobody waits for it. Flush it, where the order matters.
 //!
 //! There is no `start = auto`: which of the two a function can take depends on its arguments and on what its body needs
 //! of the host, and those do not change with the host's size.

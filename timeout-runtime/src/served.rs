@@ -26,6 +26,7 @@ use crate::{
         codec,
         message::Kind,
         parcel::{self, Packing},
+        stage::Stage,
         value::{self, Packed},
     },
 };
@@ -281,7 +282,11 @@ where
 
 /// What a worker does for [`serve`].
 fn enter<'p, A: Arguments<'p>, Out, F: Fn(Call, A) -> Out + Copy>(mut inflow: Inflow) {
-    match (A::settle(&mut inflow), Outbox::current()) {
+    let outbox = Outbox::current();
+    if let Some(outbox) = outbox {
+        outbox.enter(Stage::Arguments);
+    }
+    match (A::settle(&mut inflow), outbox) {
         (Ok(arguments), _) => {
             // What the body starts must not have an end of it.
             drop(inflow);

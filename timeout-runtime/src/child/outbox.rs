@@ -98,9 +98,14 @@ impl Outbox {
         self.last_word(kind, Duration::ZERO, report)
     }
 
-    /// Sends what a panic left behind and ends the process. In an impl of serde's traits it is the value that is lost.
+    /// Sends what a panic left behind and ends the process. In an impl of serde's traits it is the value that is lost, or
+    /// the arguments.
     pub(crate) fn end_with_panic(&self, report: &PanicReport) -> ! {
         let in_trait = match self.stage.as_ref().map(StageCell::get) {
+            Some(Stage::Arguments) => {
+                let why = format!("its arguments could not be decoded: their `Deserialize` {}", report.told());
+                self.end_with(Kind::Lost, why.as_bytes())
+            }
             Some(Stage::Encoding) => "Serialize",
             Some(Stage::Decoding) => "Deserialize",
             _ => self.end_with(Kind::Panicked, &codec::encode(report).unwrap_or_default()),

@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::signal::{SigSet, Signal},
+    sys::signal::{SigSet, Signal, raise},
     unistd::{Pid, fchdir, getpid},
 };
 
@@ -72,7 +72,11 @@ pub(crate) fn prepare_server() {
 pub(crate) fn run(spare: Spare) -> ! {
     let Spare { server, host, pipe, line, stage, sheets } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
-    if process::new_session().is_err() || !lifeline::arm(pipe.as_fd(), getpid(), server) {
+    let session = process::new_session();
+    // Without a session it is in its server's group, which must not be killed; its line ends when nobody is left.
+    if session.is_ok() && !lifeline::arm(pipe.as_fd(), getpid(), server) {
+        // As those that were tied to it in time: a host that has taken this worker must not take this for the body's doing.
+        let _ = raise(Signal::SIGKILL);
         process::exit_now(0);
     }
     let _ = process::adopt_orphans();
@@ -89,6 +93,10 @@ pub(crate) fn run(spare: Spare) -> ! {
     let description = receive_description(&head, &mut inflow);
     let is_measured = description.as_ref().is_ok_and(|description| description.options.is_measured);
     let outbox = Outbox::open(pipe, head.token, stage, true, is_measured);
+    if let Err(errno) = session {
+        // Told to whoever has taken this worker: before, nobody listens.
+        not_started(outbox, "setsid", errno);
+    }
     let description = match description {
         Ok(description) => description,
         Err(why) => outbox.end_with(Kind::Lost, why.as_bytes()),

@@ -10,6 +10,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     poll::{PollFd, PollFlags, ppoll},
     sys::{signal::Signal, time::TimeSpec},
 };
@@ -26,12 +27,13 @@ use crate::{
     report::Usage,
     sys::{
         fault::{self, Op},
+        pidfd::Status,
         pipe,
         sampler::Waiting,
         sched::Alarm,
     },
     wire::{
-        frame::{FrameReader, Progress, Remarks},
+        frame::{FrameReader, Progress, Remarks, STRAY},
         stage::Stage,
         value::Landing,
     },
@@ -160,7 +162,12 @@ impl Vigil {
                 };
             }
             if let (None, Some(End { status, .. })) = (&event, end) {
-                event = Some(Event::Gone { status, cut: reader.is_within_a_frame() });
+                event = Some(match status {
+                    // A byte of junk may be the one that a frame begins with; our reading it has killed the child, by its
+                    // lifeline.
+                    Status::Signaled(libc::SIGKILL) if reader.is_within_a_header() => Event::Junk(STRAY.into()),
+                    status => Event::Gone { status, cut: reader.is_within_a_frame() },
+                });
             }
             if event.is_none() && ready.cancel {
                 cancel = None;

@@ -60,6 +60,14 @@ impl Default for Streams {
 }
 
 impl Streams {
+    /// Flushes stdout where none of `threads` but ours can have its lock: half a line of such a host comes before what is
+    /// printed by a process that is no copy of it.
+    pub(crate) fn flush_if_alone(&self, threads: usize) {
+        if threads <= 1 && self.are_sound.load(Ordering::Relaxed) {
+            stdout::flush();
+        }
+    }
+
     /// Flushes stdout and, if the host has several `threads`, has the locks held.
     pub(crate) fn hold(&'static self, threads: usize, deadline: Deadline) -> Stdio {
         if threads <= 1 && self.are_sound.load(Ordering::Relaxed) {

@@ -324,7 +324,9 @@ impl Process {
             return Some(End { status, usage: Some(usage) });
         }
         let pidfd = self.pidfd.as_ref().filter(|pidfd| is_readable(pidfd, Duration::ZERO))?;
-        if !zygote.is_gone() && matches!(told, Err(Errno::EAGAIN)) && !zygote.is_stopped() {
+        // A process closes what it has open before it is seen to be gone.
+        let server_ends = || zygote.is_gone() || matches!(told, Ok((0, _)) | Err(Errno::ECONNRESET));
+        if !server_ends() && matches!(told, Err(Errno::EAGAIN)) && !zygote.is_stopped() {
             return None;
         }
         // The corpse may still lie there; or whoever took it has left the status to the descriptor.
@@ -335,7 +337,7 @@ impl Process {
         };
         Some(match status {
             // What else a server's end leaves of a worker.
-            Status::Signaled(libc::SIGKILL) | Status::Unknown if zygote.is_gone() => {
+            Status::Signaled(libc::SIGKILL) | Status::Unknown if server_ends() => {
                 End { status: Status::Orphaned, usage: None }
             }
             status => End { status, usage: None },

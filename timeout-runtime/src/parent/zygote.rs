@@ -29,9 +29,9 @@ use nix::{
 use super::flights::{Flight, Flights};
 use crate::{
     deadline::Deadline,
-    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared, spawn},
+    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared::Pages, spawn},
     wire::{
-        stage::{Stage, Stages},
+        stage::{ServedStages, Stage},
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
     },
 };
@@ -54,7 +54,7 @@ pub(crate) struct Zygote {
     control: OwnedFd,
     /// The reading end of a pipe whose other end the server has: the kernel kills it when this one is closed.
     _life: OwnedFd,
-    stages: Stages,
+    stages: ServedStages,
     /// What it was started with.
     environment: Vec<CString>,
     rights: Rights,
@@ -80,6 +80,8 @@ pub(crate) enum NoWorker {
     Late,
     /// The server is gone, stopped or mad; another may do better.
     Gone,
+    /// The server could not fork. Another may be able to: this one may have met a limit of its own.
+    Refused(io::Error),
     Failed(io::Error),
 }
 
@@ -96,6 +98,9 @@ struct Rights {
     ids: [u32; 6],
     root: (u64, u64),
 }
+
+/// So many workers in a row may be dead when they are taken: more than wait for somebody who kills them all.
+const MOST_DEAD: u32 = 100;
 
 /// A server that does not answer for so long is looked at.
 const DOUBT: Duration = Duration::from_millis(100);
@@ -155,7 +160,7 @@ impl Zygote {
             return Err(io::Error::other("the constructor of the fork server is not in this program"));
         }
         let (control, theirs) = fdpass::messages().map_err(|errno| failed("socketpair", errno))?;
-        let page = shared::file().map_err(|errno| failed("memfd_create", errno))?;
+        let page = Pages::file().map_err(|errno| failed("memfd_create", errno))?;
         let (life, tied) = pipe::pipe().map_err(|errno| failed("pipe", errno))?;
         let own_pidfd = pidfd::open(getpid()).map_err(|errno| failed("pidfd_open", errno))?;
         let nothing = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
@@ -172,7 +177,7 @@ impl Zygote {
             _flights: [&control, &life].map(|end| flights.enter(fd::number(end))),
             control,
             _life: life,
-            stages: Stages::in_file(page.as_fd()),
+            stages: ServedStages::in_file(page.as_fd()),
             environment,
             rights,
             has_given: AtomicBool::new(false),
@@ -185,6 +190,7 @@ impl Zygote {
     /// Takes the next worker.
     pub(crate) fn take(&self, deadline: Deadline) -> Result<Waiting, NoWorker> {
         let (mut has_asked, mut has_waited) = (false, false);
+        let mut dead = 0;
         loop {
             if deadline.is_over(Instant::now()) {
                 return Err(NoWorker::Late);
@@ -200,7 +206,12 @@ impl Zygote {
                     let ready = self.look(&worker);
                     match (ready.worker_is_gone, ready.server_is_gone) {
                         (_, true) => return Err(NoWorker::Gone),
+                        (true, false) if dead == MOST_DEAD => {
+                            let why = "the workers of the fork server end before they have anything to do";
+                            return Err(NoWorker::Refused(io::Error::other(why)));
+                        }
                         (true, false) => {
+                            dead += 1;
                             self.drop_worker(worker.slot);
                             fdpass::hang_up(worker.line.as_fd());
                             continue;
@@ -262,7 +273,7 @@ impl Zygote {
                 Err(NoWorker::Failed(failed("recvmsg", Errno::EMFILE)))
             }
             (Some(Answer::Refused { errno }), _) => {
-                Err(NoWorker::Failed(failed("fork in the fork server", Errno::from_raw(errno))))
+                Err(NoWorker::Refused(failed("fork in the fork server", Errno::from_raw(errno))))
             }
             (Some(Answer::Failed { why }), _) => Err(NoWorker::Failed(io::Error::other(why))),
             (None, _) => Err(NoWorker::Gone),
@@ -279,8 +290,8 @@ impl Zygote {
         let _ = fdpass::send(self.control.as_fd(), &request.to_bytes(), &[]);
     }
 
-    pub(crate) fn stages(&self) -> Stages {
-        self.stages
+    pub(crate) fn stages(&self) -> &ServedStages {
+        &self.stages
     }
 
     /// The environment as it is now, if it is not what the server was started with.

@@ -68,6 +68,7 @@ pub(crate) fn start(
     let thunk = image::number_of(order.thunk).ok_or_else(|| {
         invalid("the function is not in the program's own file, where the fork server could find it".into())
     })?;
+    host.streams.flush_if_alone(host.threads());
     let mut failures = 0;
     loop {
         let zygote = host.zygotes.get(&host.flights, deadline).map_err(NoChild::Failed)?.ok_or(NoChild::Late)?;
@@ -75,6 +76,10 @@ pub(crate) fn start(
             Ok(waiting) => waiting,
             Err(NoWorker::Late) => return Err(NoChild::Late),
             Err(NoWorker::Failed(error)) => return Err(NoChild::Failed(error)),
+            Err(NoWorker::Refused(error)) => {
+                host.zygotes.forget(&zygote);
+                return Err(NoChild::Failed(error));
+            }
             Err(NoWorker::Gone) => {
                 host.zygotes.forget(&zygote);
                 failures = if zygote.has_given() { 0 } else { failures + 1 };
@@ -126,41 +131,55 @@ fn send(
     }
     let flight = host.flights.enter(fd::number(&waiting.pipe));
     let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token);
-    let mut reads_on = send_all(&worker, &first, &fds, deadline, cancel)?;
+    let mut sent = send_all(&worker, &first, &fds, deadline, cancel)?;
     for piece in 0..if is_small { 0 } else { arguments.pieces() } {
-        let send = |bytes: &[u8]| send_all(&worker, bytes, &[], deadline, cancel);
-        reads_on = reads_on && arguments.with(piece, send).unwrap_or(Ok(true))?;
+        if sent == Sent::Whole {
+            let send = |bytes: &[u8]| send_all(&worker, bytes, &[], deadline, cancel);
+            sent = arguments.with(piece, send).unwrap_or(Ok(Sent::Whole))?;
+        }
     }
-    Ok(reads_on.then_some(worker))
+    Ok((sent != Sent::Nowhere).then_some(worker))
 }
 
-/// Sends some of the order; `false` if the worker is dead.
+/// What became of a part of an order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    /// The worker died before it had read all. What it had to say is on its pipe.
+    Unread,
+    /// There is nobody on the line.
+    Nowhere,
+}
+
+/// Sends some of the order.
 fn send_all(
     worker: &Worker,
     mut bytes: &[u8],
     mut fds: &[RawFd],
     deadline: Deadline,
     cancel: Option<&Cancel>,
-) -> Result<bool, NoChild> {
-    let Some((line, pidfd)) = worker.line() else { return Ok(false) };
+) -> Result<Sent, NoChild> {
+    let Some((line, pidfd)) = worker.line() else { return Ok(Sent::Nowhere) };
     while !bytes.is_empty() {
         match fdpass::send(line, bytes, fds) {
             Ok(sent) => (bytes, fds) = (&bytes[sent..], &[]),
-            Err(Errno::EAGAIN) => wait_for_room(line, pidfd, deadline, cancel)?,
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(false),
+            Err(Errno::EAGAIN) if !has_room(line, pidfd, deadline, cancel)? => return Ok(Sent::Unread),
+            Err(Errno::EAGAIN) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(Sent::Nowhere),
             Err(errno) => return Err(NoChild::failed("sending the arguments", errno)),
         }
     }
-    Ok(true)
+    Ok(Sent::Whole)
 }
 
-/// Waits until the worker has read some of it.
-fn wait_for_room(
+/// Waits until the worker has read some of it; `false` if it is dead and reads no more. Its line is not hung up then, as
+/// its server has an end of it.
+fn has_room(
     line: BorrowedFd<'_>,
     pidfd: BorrowedFd<'_>,
     deadline: Deadline,
     cancel: Option<&Cancel>,
-) -> Result<(), NoChild> {
+) -> Result<bool, NoChild> {
     let left = deadline.left();
     if left.is_some_and(|left| left.is_zero()) {
         return Err(NoChild::Late);
@@ -173,11 +192,7 @@ fn wait_for_room(
     polled.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
     let timeout = left.map(|left| left.min(Duration::from_secs(1)));
     match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
-        Ok(_) | Err(Errno::EINTR) if polled[1].any() != Some(true) => Ok(()),
-        // A dead worker reads no more; its line is not hung up, as its server has an end of it.
-        Ok(_) | Err(Errno::EINTR) => {
-            Err(NoChild::Failed(io::Error::other("the worker died while it got its arguments")))
-        }
+        Ok(_) | Err(Errno::EINTR) => Ok(polled[1].any() != Some(true)),
         Err(errno) => Err(NoChild::failed("poll", errno)),
     }
 }
@@ -211,6 +226,10 @@ pub(crate) fn warm_up(host: &'static Host, deadline: Deadline) -> io::Result<()>
             Ok(()) => return Ok(()),
             Err(NoWorker::Late) => return Err(late()),
             Err(NoWorker::Failed(error)) => return Err(error),
+            Err(NoWorker::Refused(error)) => {
+                host.zygotes.forget(&zygote);
+                return Err(error);
+            }
             Err(NoWorker::Gone) => host.zygotes.forget(&zygote),
         }
     }

@@ -35,7 +35,7 @@ use crate::{
         pipe, process, sched, sheet, signal,
     },
     wire::{
-        stage::{StageCell, Stages},
+        stage::{ServedStages, StageCell},
         zygote::{Answer, LONGEST, Request, obituary},
     },
 };
@@ -65,14 +65,14 @@ fn serve_if_asked(argument: &str) {
     }
     let given = [0, 3, 4, 5].map(fd::inherited);
     let [Ok(control), Ok(host_pidfd), Ok(stages), Ok(life)] = given else { process::exit_now(1) };
-    let pages = Stages::in_file(stages.as_fd());
+    let pages = ServedStages::in_file(stages.as_fd());
     drop(stages);
     // Whatever happens in here, `main` never runs.
     let _ = catch_unwind(AssertUnwindSafe(|| serve(host, control, host_pidfd, life, pages)));
     process::exit_now(1)
 }
 
-fn serve(host: Pid, control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: Stages) {
+fn serve(host: Pid, control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: ServedStages) {
     // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
     let _ = process::new_session();
     lifeline::tie(life.as_fd(), getpid());
@@ -122,7 +122,7 @@ struct Server {
     host_pidfd: OwnedFd,
     /// Kept, not used: the kernel kills us when its other end is closed.
     life: OwnedFd,
-    stages: Stages,
+    stages: ServedStages,
     workers: Vec<Worker>,
     /// How many workers there should be in the socket that no caller has taken.
     target: u32,
@@ -308,6 +308,10 @@ impl Server {
             self.fds().chain([&read, &host_end, &kept].map(fd::number)).for_each(process::close);
             let sheets = sheet::map_for_good(sheet.as_fd()).unwrap_or(&[]);
             process::close(fd::number(&sheet));
+            // Whether another body has begun is not for this one to say.
+            if self.stages.keep_only(slot).is_err() {
+                process::exit_now(0);
+            }
             spare::run(spare::Spare { server: self.pid, host: self.host, pipe, line, stage, sheets })
         });
         signal::set_mask(&mask);

@@ -132,10 +132,8 @@ impl<P: AnyBitPattern + NoUninit> PlainVec<P> {
     pub(crate) fn copy_from(&mut self, bytes: &[u8]) -> usize {
         let spare = self.spare();
         let count = bytes.len().min(spare.len());
-        for (to, from) in spare.iter_mut().zip(bytes) {
-            to.write(*from);
-        }
-        // SAFETY: the loop has just written the first `count` spare bytes.
+        spare[..count].write_copy_of_slice(&bytes[..count]);
+        // SAFETY: the first `count` spare bytes have just been written.
         unsafe { self.advance(count) };
         count
     }

@@ -265,7 +265,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::sys::shared;
+    use crate::sys::shared::Pages;
 
     #[test]
     fn a_sheet_in_a_file_is_the_same_for_all_who_have_it() {
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(ftruncate(&file, size), Err(Errno::EPERM));
         }
         // The control: what can be made smaller is not mapped at all, whatever its size.
-        let other = shared::file().unwrap();
+        let other = Pages::file().unwrap();
         ftruncate(&other, size_of::<Sheet>() as libc::off_t).unwrap();
         assert_eq!(Mapped::of(other.as_fd()).err(), Some(Errno::EINVAL));
     }

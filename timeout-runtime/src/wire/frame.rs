@@ -147,6 +147,11 @@ impl FrameReader {
         !matches!(self.state, State::Header { have: 0, .. })
     }
 
+    /// Whether a few bytes have come that could begin a frame. No child of ours is cut there: it writes a header at once.
+    pub(crate) fn is_within_a_header(&self) -> bool {
+        matches!(self.state, State::Header { have: 1.., .. })
+    }
+
     /// Reads until a frame is whole or the pipe is empty. Never blocks.
     pub(crate) fn advance(&mut self, pipe: BorrowedFd<'_>, value: &mut dyn Landing) -> Result<Progress> {
         loop {

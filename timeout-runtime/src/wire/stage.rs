@@ -2,10 +2,13 @@
 
 use std::{
     os::fd::BorrowedFd,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
-use crate::sys::shared;
+use crate::sys::shared::{self, Pages};
 
 /// How far a child has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,28 +19,41 @@ pub(crate) enum Stage {
     Hook = 2,
     /// The hooks of `on_child` run.
     Hooks = 3,
+    /// The arguments that have come to a worker are being decoded.
+    Arguments = 4,
     /// The body runs.
-    Body = 4,
+    Body = 5,
     /// The body has returned, and its value is being encoded.
-    Encoding = 5,
+    Encoding = 6,
     /// The value is being decoded once, to see that it can be.
-    Decoding = 6,
+    Decoding = 7,
     /// The value is on its way.
-    Sending = 7,
+    Sending = 8,
     /// Its last word could not be written: how it ends is not the body's doing.
-    Unsent = 8,
+    Unsent = 9,
 }
 
 /// The progress of all children of one process.
 #[derive(Clone, Copy)]
 pub(crate) struct Stages(&'static [AtomicU8]);
 
+/// The progress of the workers of a fork server, each in a page of its own.
+#[derive(Clone)]
+pub(crate) struct ServedStages(Option<Arc<Pages>>);
+
 /// One child's cell; free again when dropped in the caller.
-pub(crate) struct StageCell {
-    cell: &'static AtomicU8,
-    number: u32,
+pub(crate) struct StageCell(Place);
+
+enum Place {
+    Taken {
+        cell: &'static AtomicU8,
+        number: u32,
+    },
     /// Whoever gave it out frees it.
-    is_lent: bool,
+    Lent {
+        pages: Arc<Pages>,
+        number: u32,
+    },
 }
 
 /// Nobody has it; where another process gives out the cells, the child waits for somebody who does.
@@ -49,22 +65,11 @@ impl Stages {
         Stages(shared::page().unwrap_or(&[]))
     }
 
-    /// Progress cells in a file that processes of another program can map, too: that of [`shared::file`].
-    pub(crate) fn in_file(file: BorrowedFd<'_>) -> Stages {
-        Stages(shared::page_of(file).unwrap_or(&[]))
-    }
-
-    /// Looks at the cell of this number, which somebody else gives out.
-    pub(crate) fn at(self, number: u32) -> Option<StageCell> {
-        let cell = self.0.get(usize::try_from(number).ok()?)?;
-        Some(StageCell { cell, number, is_lent: true })
-    }
-
     /// Takes a cell; `None` when there is none, and then a child's progress is not known.
     pub(crate) fn take(self) -> Option<StageCell> {
         self.0.iter().zip(0..).find_map(|(cell, number)| {
             cell.compare_exchange(FREE, Stage::Setup as u8, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-            Some(StageCell { cell, number, is_lent: false })
+            Some(StageCell(Place::Taken { cell, number }))
         })
     }
 
@@ -76,50 +81,77 @@ impl Stages {
     }
 }
 
+impl ServedStages {
+    /// Progress cells in a file that [`Pages`] made; none if it cannot be mapped.
+    pub(crate) fn in_file(file: BorrowedFd<'_>) -> ServedStages {
+        ServedStages(Pages::of(file).ok().map(Arc::new))
+    }
+
+    /// Looks at the cell of this number, which the server gives out.
+    pub(crate) fn at(&self, number: u32) -> Option<StageCell> {
+        let pages = self.0.as_ref().filter(|pages| pages.byte(number).is_some())?;
+        Some(StageCell(Place::Lent { pages: Arc::clone(pages), number }))
+    }
+
+    /// Leaves this process without the cells of others. Where that is refused it must not run a body.
+    pub(crate) fn keep_only(&self, number: u32) -> nix::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |pages| pages.keep_only(number))
+    }
+}
+
 impl StageCell {
+    fn cell(&self) -> &AtomicU8 {
+        // A number is lent only if there is a cell.
+        static NOWHERE: AtomicU8 = AtomicU8::new(FREE);
+        match &self.0 {
+            Place::Taken { cell, .. } => cell,
+            Place::Lent { pages, number } => pages.byte(*number).unwrap_or(&NOWHERE),
+        }
+    }
+
     /// Says that the child waits for a call.
     pub(crate) fn offer(&self) {
-        self.cell.store(FREE, Ordering::Release);
+        self.cell().store(FREE, Ordering::Release);
     }
 
     /// Whether no call has taken the child so far: whoever does sets the first stage.
     pub(crate) fn is_on_offer(&self) -> bool {
-        self.cell.load(Ordering::Acquire) == FREE
+        self.cell().load(Ordering::Acquire) == FREE
     }
 
     /// Has the cell's page there before it is needed, and leaves what it says.
     pub(crate) fn touch(&self) {
         // Whatever is there, the processor takes the page for writing.
-        let _ = self.cell.compare_exchange(FREE, FREE, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.cell().compare_exchange(FREE, FREE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn set(&self, stage: Stage) {
-        self.cell.store(stage as u8, Ordering::Release);
+        self.cell().store(stage as u8, Ordering::Release);
     }
 
     /// Gives the cell's number and leaves it taken, for [`Stages::free`].
     pub(crate) fn into_number(self) -> u32 {
-        let number = self.number;
+        let (Place::Taken { number, .. } | Place::Lent { number, .. }) = self.0;
         std::mem::forget(self);
         number
     }
 
     /// Reads the stage; the earliest that fits if a corrupted child has written nonsense.
     pub(crate) fn get(&self) -> Stage {
-        let number = self.cell.load(Ordering::Acquire);
-        [Stage::Setup, Stage::Hook, Stage::Hooks, Stage::Encoding, Stage::Decoding, Stage::Sending, Stage::Unsent]
+        let number = self.cell().load(Ordering::Acquire);
+        use Stage::{Arguments, Body, Decoding, Encoding, Hook, Hooks, Sending, Setup, Unsent};
+        [Setup, Hook, Hooks, Arguments, Encoding, Decoding, Sending, Unsent]
             .into_iter()
             .find(|stage| *stage as u8 == number)
-            .unwrap_or(Stage::Body)
+            .unwrap_or(Body)
     }
 }
 
 impl Drop for StageCell {
     fn drop(&mut self) {
-        if self.is_lent {
-            return;
+        if let Place::Taken { cell, .. } = &self.0 {
+            cell.store(FREE, Ordering::Relaxed);
         }
-        self.cell.store(FREE, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_child_is_on_offer_until_it_is_taken() {
-        let cell = Stages::new().at(3).unwrap();
+        let cell = Stages::new().take().unwrap();
         cell.offer();
         cell.touch();
         assert!(cell.is_on_offer());

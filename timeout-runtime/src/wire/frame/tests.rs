@@ -675,3 +675,16 @@ fn a_write_that_is_interrupted_goes_on() {
         assert_eq!(line.look(), (vec![(Message::Value, PLAIN)], Progress::Empty));
     }
 }
+
+#[test]
+fn a_few_bytes_that_begin_as_a_frame_does_are_told_from_a_frame() {
+    let bytes = frame(Kind::Value, PLAIN, &[7; 100]);
+    let mut line = Line::new();
+    assert!(!line.reader.is_within_a_header());
+    for (at, byte) in bytes.iter().enumerate() {
+        line.write(&[*byte]);
+        line.look();
+        let have = at + 1;
+        assert_eq!(line.reader.is_within_a_header(), have < HEADER, "after {have} bytes");
+    }
+}
