@@ -100,7 +100,7 @@ fn children_of_one_process_share_their_memory_and_workers_have_their_own(start: 
     match start {
         // How far each has come, and where each is.
         Start::Fork => assert_eq!((both, one.len(), other.len()), (2, 2, 2)),
-        // The first is one page for all; the control: what is shared is seen.
+        // The first is one file for all, in which each has a page; the control: what is shared is seen.
         Start::Forkserver => assert_eq!((both, one.len(), other.len()), (1, 2, 2)),
     }
 }

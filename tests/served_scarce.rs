@@ -96,6 +96,8 @@ fn without_shared_memory_it_is_not_started() {
 fn without_sessions_it_is_not_started() {
     // The server can be had; its workers cannot be told from it by their group.
     seccomp::forbid(libc::SYS_setsid, Errno::EPERM);
+    // What a child of ours would do with without a terminal.
+    seccomp::forbid(libc::SYS_setpgid, Errno::EPERM);
     not_started("setsid");
     procs::assert_alone_within(SOON);
     assert_fails!(Call::new(LONG).run(|| 8), Reason::NotStarted(_), Ran::No);

@@ -16,7 +16,7 @@ use crate::{
     Cancel, IntoLimit, Ran, Reason, Rlimit, TimedOut, Usage,
     child::{self, Options, outbox::Outbox},
     deadline::Deadline,
-    error::Facts,
+    error::{Facts, signal_name},
     events::Trail,
     inline,
     parent::{
@@ -431,6 +431,12 @@ impl Call {
         };
         if let Some(code) = layout {
             outcome.translate(|address| image::translate(address, code));
+            // As a spare it is nobody's child: what ends it there, mostly a want of memory, is no crash of the body.
+            if let (Outcome::Crashed(Crash { signal, on_body: false, .. }), Some(Stage::Setup)) = (&outcome, stage) {
+                let step =
+                    format!("{} ended the worker of the fork server before it had its order", signal_name(*signal));
+                outcome = Outcome::NotStarted(SetupReport { step, errno: 0 });
+            }
         }
         let mut bounds = self.bounds;
         if let Outcome::Crashed(crash) = &mut outcome {

@@ -5,6 +5,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -36,7 +37,7 @@ pub(crate) struct Outbox {
     /// Whether no other thread of the host held stdout's lock at the fork.
     stdout_is_free: bool,
     /// Whether the caller asks what a body used that returned.
-    is_measured: bool,
+    is_measured: AtomicBool,
 }
 
 static OUTBOX: InPlace<Outbox> = InPlace::new();
@@ -44,14 +45,15 @@ static OUTBOX: InPlace<Outbox> = InPlace::new();
 impl Outbox {
     /// Makes the outbox of this process, once.
     #[inline]
-    pub(crate) fn open(
-        pipe: OwnedFd,
-        token: Token,
-        stage: Option<StageCell>,
-        stdout_is_free: bool,
-        is_measured: bool,
-    ) -> &'static Outbox {
+    pub(crate) fn open(pipe: OwnedFd, token: Token, stage: Option<StageCell>, stdout_is_free: bool) -> &'static Outbox {
+        let is_measured = AtomicBool::new(false);
         OUTBOX.set(Outbox { owner: process::id(), pipe, token, stage, stdout_is_free, is_measured })
+    }
+
+    /// Has what the body used told with its value, if it `is_measured`.
+    #[inline]
+    pub(crate) fn measure(&self, is_measured: bool) {
+        self.is_measured.store(is_measured, Ordering::Relaxed);
     }
 
     /// The outbox of this process, if it is a child.
@@ -126,7 +128,8 @@ impl Outbox {
         let has_descendants = process::has_children();
         // What the host has open must not stay open while a large memory is torn down.
         process::close_all_but(self.pipe.as_raw_fd());
-        let usage = if kind != Kind::Value || self.is_measured { process::usage() } else { None };
+        let usage =
+            if kind != Kind::Value || self.is_measured.load(Ordering::Relaxed) { process::usage() } else { None };
         if self.send(kind, Remarks { has_descendants, decoding, usage }, payload).is_err() && kind != Kind::NotStarted {
             self.enter(Stage::Unsent);
         }

@@ -68,7 +68,8 @@ pub(crate) struct Options {
 pub(crate) fn run(legacy: Legacy<'_>, job: &mut dyn FnMut(&Outbox)) -> ! {
     let Legacy { host, has_terminal, mask, pipe, token, stage, sheets, stdout_is_free, options } = legacy;
     let Options { has_grace, watch_panics, is_measured, bounds } = options;
-    let outbox = Outbox::open(pipe, token, stage, stdout_is_free, *is_measured);
+    let outbox = Outbox::open(pipe, token, stage, stdout_is_free);
+    outbox.measure(*is_measured);
     // 1. Handlers of the host would run in this process, and write into self-pipes that the host reads.
     signal::reset_handlers();
     // 2. A group of its own: one kill reaches all who stay in it. Where there is a terminal, a session, too: Ctrl-C is the

@@ -90,17 +90,17 @@ pub(crate) fn run(spare: Spare) -> ! {
     sched::be_patient(false);
     let cores = Cores::of_this_thread();
     let Some((head, fds, mut inflow)) = receive_head(line) else { process::exit_now(0) };
-    let description = receive_description(&head, &mut inflow);
-    let is_measured = description.as_ref().is_ok_and(|description| description.options.is_measured);
-    let outbox = Outbox::open(pipe, head.token, stage, true, is_measured);
+    // From here on, an allocation that fails is told.
+    let outbox = Outbox::open(pipe, head.token, stage, true);
     if let Err(errno) = session {
         // Told to whoever has taken this worker: before, nobody listens.
         not_started(outbox, "setsid", errno);
     }
-    let description = match description {
+    let description = match receive_description(&head, &mut inflow) {
         Ok(description) => description,
         Err(why) => outbox.end_with(Kind::Lost, why.as_bytes()),
     };
+    outbox.measure(description.options.is_measured);
     if description.is_called {
         cores.take_back();
     }
