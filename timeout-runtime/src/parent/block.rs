@@ -223,7 +223,7 @@ impl Vigil {
             }
         };
         let alarm = self.alarm.get_or_insert_with(Alarm::set);
-        let sample = sample::take(worker, prepared, alarm, self.begin.elapsed());
+        let sample = sample::take(worker, prepared, alarm);
         let usage = sample.usage;
         self.look = Look::Taken(sample);
         usage

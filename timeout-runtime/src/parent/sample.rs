@@ -54,10 +54,8 @@ pub(crate) struct Prepared {
 /// A thread that sleeps answers at once; one that has not by now is looked at.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 
-/// The longest wait for threads that wait for a core, after `ran`: a tenth of what the call has taken anyway.
-fn patience(ran: Duration) -> Duration {
-    (ran / 10).clamp(Duration::from_millis(5), Duration::from_millis(50))
-}
+/// The longest wait for threads that have to wait for a core: a few turns of others.
+const PATIENCE: Duration = Duration::from_millis(15);
 
 /// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
 pub(crate) fn prepare(worker: &Worker) -> Prepared {
@@ -70,8 +68,8 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
     Prepared { threads: threads.collect(), main: activity::Files::open(&directory, pid) }
 }
 
-/// Looks at a child that has `ran` for so long.
-pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, ran: Duration) -> Sample {
+/// Looks at a child whose time is over.
+pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);
     if !has_begun || !worker.lives() {
@@ -82,7 +80,7 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, ran: Dura
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
     threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
     let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
-    wait(&asked, pid, alarm, patience(ran));
+    wait(&asked, pid, alarm);
     let mut sightings = asked.sightings();
     drop(asked);
 
@@ -110,7 +108,7 @@ fn cpu(process: Pid) -> Option<Duration> {
 }
 
 /// Waits for the answers that may still come.
-fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm, patience: Duration) {
+fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
     let begin = Instant::now();
     let mut until = FIRST_LOOK;
     loop {
@@ -126,7 +124,7 @@ fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm, patience: Duration) {
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
         let mut inner = tree::descendants(process).into_iter().map(|pid| (pid, pid));
-        if begin.elapsed() >= patience || !(silent.any(is_coming) || inner.any(is_coming)) {
+        if begin.elapsed() >= PATIENCE || !(silent.any(is_coming) || inner.any(is_coming)) {
             return;
         }
         until = begin.elapsed() + FIRST_LOOK;
