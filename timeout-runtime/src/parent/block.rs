@@ -30,7 +30,7 @@ use crate::{
         pidfd::Status,
         pipe,
         sampler::Waiting,
-        sched::Alarm,
+        sched::{self, Alarm},
     },
     wire::{
         frame::{FrameReader, Progress, Remarks, STRAY},
@@ -292,7 +292,14 @@ impl Vigil {
         if self.begin.elapsed() < LAST_STEP {
             return left;
         }
-        self.alarm.get_or_insert_with(Alarm::set);
+        if self.alarm.is_none() {
+            // A child that computes may well do so on this very core, as its caller has slept. One that sleeps is sooner
+            // woken from here if it stays.
+            if !tree::is_asleep(worker.pid()) {
+                sched::keep_off_this_core(worker.pid());
+            }
+            self.alarm = Some(Alarm::set());
+        }
         match self.look {
             Look::Due | Look::Ready(_) if left > AWAKE => left - AWAKE,
             Look::Due => {
