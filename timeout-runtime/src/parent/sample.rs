@@ -55,7 +55,7 @@ pub(crate) struct Prepared {
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 
 /// The longest wait for threads that have to wait for a core: a few turns of others.
-const PATIENCE: Duration = Duration::from_millis(15);
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
 pub(crate) fn prepare(worker: &Worker) -> Prepared {
