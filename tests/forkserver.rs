@@ -36,19 +36,6 @@ macro_rules! by_server {
     ($($name:ident),* $(,)?) => { common::with_start_method!(started Forkserver [$($name)*]); };
 }
 
-/// The same in a host that has none yet, and whose oracle is its own.
-macro_rules! from_nothing {
-    ($($name:ident),* $(,)?) => {
-        mod from_nothing {
-            $(#[test]
-            fn $name() {
-                let path = concat!(module_path!(), "::", stringify!($name));
-                crate::common::scenario::run_bare(path, super::$name);
-            })*
-        }
-    };
-}
-
 by_server![
     a_worker_starts_as_the_program_does,
     no_worker_runs_two_calls,
@@ -76,7 +63,7 @@ by_server![
     a_crash_and_a_panic_show_where_they_happened,
 ];
 
-from_nothing![
+common::from_nothing![
     the_first_call_starts_it,
     a_stopped_server_delays_nobody_for_long,
     a_value_survives_the_servers_death,

@@ -30,20 +30,7 @@ common::with_start_method!(started Forkserver [
     junk_in_the_pipes_of_siblings_changes_no_answer
 ]);
 
-/// Turns functions into tests in a host whose server may be another afterwards, and whose oracle is its own.
-macro_rules! from_nothing {
-    ($($name:ident),* $(,)?) => {
-        mod from_nothing {
-            $(#[test]
-            fn $name() {
-                let path = concat!(module_path!(), "::", stringify!($name));
-                crate::common::scenario::run_bare(path, super::$name);
-            })*
-        }
-    };
-}
-
-from_nothing![
+common::from_nothing![
     a_worker_that_kills_its_server_is_told_of_truly,
     a_worker_that_stops_its_server_holds_nobody_up,
     junk_to_the_server_ends_it_and_holds_nobody_up,

@@ -22,20 +22,7 @@ use timeout_runtime::{Call, Cancel, Ran, Reason, Resource, TimedOut, forkserver}
 
 common::with_start_method!(started Forkserver [too_few_descriptors_are_told_as_not_started]);
 
-/// Turns functions into tests in a host that has no server yet, and whose oracle is its own.
-macro_rules! from_nothing {
-    ($($name:ident),* $(,)?) => {
-        mod from_nothing {
-            $(#[test]
-            fn $name() {
-                let path = concat!(module_path!(), "::", stringify!($name));
-                crate::common::scenario::run_bare(path, super::$name);
-            })*
-        }
-    };
-}
-
-from_nothing![
+common::from_nothing![
     without_process_descriptors_it_is_not_started,
     without_sockets_it_is_not_started,
     without_shared_memory_it_is_not_started,

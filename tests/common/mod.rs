@@ -101,6 +101,20 @@ macro_rules! scenarios_everywhere {
     };
 }
 
+/// Turns functions into tests in a host that has no server yet, or may have another afterwards, and whose oracle is its
+/// own.
+macro_rules! from_nothing {
+    ($($name:ident),* $(,)?) => {
+        mod from_nothing {
+            $(#[test]
+            fn $name() {
+                let path = concat!(module_path!(), "::", stringify!($name));
+                crate::common::scenario::run_bare(path, super::$name);
+            })*
+        }
+    };
+}
+
 /// The list of start methods: the name of the tests' module, and the variant of [`Start`].
 macro_rules! with_every_start_method {
     ($names:tt) => {
@@ -120,7 +134,7 @@ macro_rules! with_start_method {
     };
 }
 
-pub(crate) use {scenarios, scenarios_everywhere, with_every_start_method, with_start_method};
+pub(crate) use {from_nothing, scenarios, scenarios_everywhere, with_every_start_method, with_start_method};
 
 /// Checks the reason of a failure against a pattern, and what it says about the body; gives the error.
 macro_rules! assert_fails {

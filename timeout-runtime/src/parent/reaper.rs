@@ -1,9 +1,9 @@
 //! Dead children whose end nobody needs to wait for: every one is handed to somebody who reaps it.
 //!
 //! A call returns when its value is whole, while the child still gives its memory back; that takes as long as the fork
-//! did, and tens of milliseconds for a large one. The corpse is left to an attendant: a thread that
-//! stays a little longer than there are corpses, as starting one for each of a row of calls would cost more than the
-//! rest of what a call does for its safety.
+//! did, and tens of milliseconds for a large one. The corpse is left to an attendant: a thread that stays a little longer
+//! than there are corpses, as starting one for each of a row of calls would cost more than the rest of what a call does
+//! for its safety. Where there are many, or no attendant, the next call sweeps.
 //!
 //! The attendant is a bare thread, so all here is made of atomics: no lock, no allocation.
 

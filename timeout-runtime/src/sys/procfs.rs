@@ -1,4 +1,4 @@
-//! What `/proc` tells of a process, read with as few system calls as it takes and nothing allocated.
+//! What `/proc` tells of a process, read with as few system calls as it takes.
 //!
 //! A directory is opened once and its files by their names in there: the kernel makes anew, for each process that is
 //! asked about, every part of a path that it walks. An open file or directory stays that process's, and tells of no
