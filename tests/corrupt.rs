@@ -10,6 +10,7 @@ use std::{
 };
 
 use common::{LONG, SOON, Start, procs, raw, travel::Fun};
+use nix::time::ClockId;
 use timeout_runtime::{Ran, Reason, TimedOut};
 
 common::scenarios_everywhere![
@@ -22,6 +23,7 @@ common::scenarios_everywhere![
     a_child_that_closes_everything_has_lost_its_value,
     a_child_that_puts_a_file_over_its_pipe_has_lost_its_value,
     a_child_that_closes_everything_and_goes_on_is_late,
+    a_caller_sleeps_while_it_waits_for_a_child_that_has_closed_its_pipe,
     a_crash_of_a_child_that_has_closed_everything_is_told,
 ];
 
@@ -183,6 +185,18 @@ fn a_child_that_closes_everything_and_goes_on_is_late(start: Start) {
     let elapsed = begin.elapsed();
     assert!(error.unwrap_err().is_late());
     assert!(elapsed >= limit && elapsed < SOON, "{elapsed:?}");
+}
+
+fn a_caller_sleeps_while_it_waits_for_a_child_that_has_closed_its_pipe(start: Start) {
+    let own_time = || Duration::from(ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap());
+    let before = own_time();
+    let result = start.run(&start.call(0.5), (), |()| {
+        close_everything();
+        raw::pause()
+    });
+    let spent = own_time() - before;
+    assert!(result.unwrap_err().is_late());
+    assert!(spent < Duration::from_millis(100), "{spent:?} of computing for half a second of waiting");
 }
 
 fn a_crash_of_a_child_that_has_closed_everything_is_told(start: Start) {
