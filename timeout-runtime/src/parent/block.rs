@@ -237,11 +237,9 @@ impl Vigil {
 
     /// Sleeps until something is worth a look, or for `left`.
     fn wait(&mut self, worker: &Worker, pipe_is_open: bool, cancel: Option<&Cancel>, left: Option<Duration>) -> Ready {
-        let mut fds = [None; 3];
-        fds[0] = pipe_is_open.then(|| worker.pipe());
-        fds[1] = worker.pidfd();
-        // Made before the child was; a bell that cannot be had is none.
-        fds[2] = cancel.and_then(|cancel| cancel.bell().ok());
+        // A bell that cannot be had is none.
+        let bell = cancel.and_then(|cancel| cancel.bell().ok());
+        let fds = [pipe_is_open.then(|| worker.pipe()), worker.pidfd(), bell];
         let mut timeout = left.map(|left| self.step(worker, left));
         if worker.stage().is_some_and(|stage| stage <= Stage::Hook) {
             timeout = Some(timeout.map_or(SETUP, |timeout| timeout.min(SETUP)));
@@ -252,11 +250,7 @@ impl Vigil {
             self.checks += 1;
             timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
         }
-        // What is not there is stood in for by the pipe, asked for nothing: poll always tells of a closed pipe.
-        let mut polled = fds.map(|fd| match fd {
-            Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
-            None => PollFd::new(worker.pipe(), PollFlags::empty()),
-        });
+        let mut polled: Vec<_> = fds.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let mut poll = || fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
         let result = match &self.alarm {
             Some(alarm) if timeout != Some(Duration::ZERO) => alarm.during(poll),
@@ -264,8 +258,9 @@ impl Vigil {
         };
         match result {
             Ok(_) => {
-                let woken = |index: usize| fds[index].is_some() && polled[index].any().unwrap_or(true);
-                Ready { pipe: woken(0), death: woken(1) || worker.pidfd().is_none(), cancel: woken(2) }
+                let mut told = polled.iter().map(|polled| polled.any().unwrap_or(true));
+                let [pipe, death, cancel] = fds.map(|fd| fd.is_some() && told.next().unwrap_or(true));
+                Ready { pipe, death: death || worker.pidfd().is_none(), cancel }
             }
             Err(Errno::EINTR) => Ready { pipe: false, death: false, cancel: false },
             Err(_) => {
