@@ -33,7 +33,7 @@ use crate::{
         process, sampler,
         sched::{self, Cores},
         sheet::Sheet,
-        signal, stack, stdout, terminate,
+        signal, stack, stdout, terminate, unwind,
     },
     wire::{
         frame::{self, Remarks, Token},
@@ -63,6 +63,7 @@ pub(crate) fn prepare_server() {
     // The host has not been asked to run bodies itself, whatever its environment says by the time of a call.
     inline::turn_off();
     process::no_core_dump();
+    unwind::rehearse();
     crash::report(outbox::on_crash);
     exit::instead_of_exit_handlers(outbox::on_exit);
     panic::watch();

@@ -11,7 +11,7 @@ use crate::{
         futex::Gate,
         leaked::Leaked,
         process::{self, AloneFlag},
-        thread,
+        thread, unwind,
     },
     wire::{stage::Stages, trace::Sheets},
 };
@@ -49,6 +49,7 @@ impl Host {
             |host| host.pid == pid,
             || {
                 crash::prepare();
+                unwind::rehearse();
                 let stages = Stages::new();
                 Host {
                     pid,

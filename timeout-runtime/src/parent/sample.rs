@@ -5,7 +5,7 @@
 //! as long as an answer may still come, but not for long. What they answer is data, and checked.
 
 use std::{
-    fs,
+    fs, hint,
     io::Read,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use nix::{
 
 use super::{activity, tree, worker::Worker};
 use crate::{
-    report::{Doing, Foreign, RawStack, Usage},
+    report::{Activity, Doing, Foreign, RawStack, Usage},
     sys::{
         image,
         procfs::Directory,
@@ -60,6 +60,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
 pub(crate) fn prepare(worker: &Worker) -> Prepared {
     let pid = worker.pid();
+    tree::prepare(pid);
     let Ok(directory) = Directory::of_threads(pid) else {
         return Prepared { threads: vec![(pid, None)], main: None };
     };
@@ -80,6 +81,9 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
     threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
     let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
+    if sample.doing.activity == Some(Activity::Running) {
+        wait_awake(&asked);
+    }
     wait(&asked, pid, alarm);
     let mut sightings = asked.sightings();
     drop(asked);
@@ -105,6 +109,15 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample
 /// The CPU time that a process has had.
 fn cpu(process: Pid) -> Option<Duration> {
     clock_getcpuclockid(process).and_then(clock_gettime).ok().map(Duration::from)
+}
+
+/// Waits a moment for the answers of threads that compute, which are on other cores: that is less than it takes to fall asleep
+/// and be woken. One that slept is better off with this core.
+fn wait_awake(asked: &Asked<'_>) {
+    let begin = Instant::now();
+    while !asked.is_answered() && begin.elapsed() < Duration::from_micros(200) {
+        hint::spin_loop();
+    }
 }
 
 /// Waits for the answers that may still come.

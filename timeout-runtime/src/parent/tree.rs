@@ -145,6 +145,12 @@ fn children(pid: Pid) -> Children {
     children
 }
 
+/// Has what [`kill`] reads of a process there before it is needed: the kernel makes entries of `/proc` when they are first
+/// looked for.
+pub(crate) fn prepare(pid: Pid) {
+    children(pid);
+}
+
 /// The numbers of the processes below one, living and dead, of the levels that nested calls may have.
 pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
     let mut found = children(pid).list;

@@ -79,6 +79,17 @@ pub(crate) fn here() -> Frames {
     frames
 }
 
+/// Does once what every walk needs, in this process and for all that it forks. A handler must not be the first to call the
+/// unwinder: the dynamic linker then binds what it calls, under locks, which takes longer than a walk.
+pub(crate) fn rehearse() {
+    let mut left = 3;
+    walk(None, &mut |address| {
+        enclosing_function(address);
+        left -= 1;
+        left > 0
+    });
+}
+
 /// The frames of what a signal interrupted, without the handler's. Async-signal-safe.
 pub(crate) fn interrupted(context: &libc::ucontext_t) -> Frames {
     let mut frames = Frames::NONE;

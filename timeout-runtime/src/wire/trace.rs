@@ -147,7 +147,8 @@ impl<'a> Asked<'a> {
         self.is_answered()
     }
 
-    fn is_answered(&self) -> bool {
+    /// Whether nothing more is to come.
+    pub(crate) fn is_answered(&self) -> bool {
         self.sheet().answers(self.question.number) >= (self.threads.len() + self.sheet().announced()).min(SLOTS)
     }
 
