@@ -8,7 +8,7 @@
 //! What this cannot reach: processes that changed their user, and those of a child that somebody else killed first.
 
 use std::{
-    fs,
+    fs, hint,
     os::fd::AsFd,
     thread,
     time::{Duration, Instant},
@@ -22,7 +22,10 @@ use nix::{
 };
 
 use super::worker::Worker;
-use crate::sys::{pidfd, sched};
+use crate::sys::{
+    pidfd,
+    sched::{self, Alarm},
+};
 
 /// How long the walk may take before the child is killed with what it has left.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -62,7 +65,7 @@ pub(crate) fn terminate(worker: &Worker) {
 }
 
 fn kill_descendants(worker: &Worker) {
-    let begin = Instant::now();
+    let (begin, alarm) = (Instant::now(), Alarm::set());
     let mut dead: Vec<Pid> = Vec::new();
     let mut before: Option<Vec<Pid>> = None;
     let mut halted = worker.is_halted();
@@ -82,21 +85,25 @@ fn kill_descendants(worker: &Worker) {
         before = (halted && all_dead).then_some(list);
         // Not before the first kills: a thread inside vfork stops only when the process it waits for is gone.
         if !halted {
-            halted = wait_for_halt(worker);
+            halted = wait_for_halt(worker, &alarm);
         }
     }
 }
 
 /// Waits a little for the stop to take effect: the child has to be on a core for that, which may be this one.
-fn wait_for_halt(worker: &Worker) -> bool {
+///
+/// It is not yielded: on a busy machine all others would have their turn before this thread has another.
+fn wait_for_halt(worker: &Worker, alarm: &Alarm) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(1) {
         if worker.is_halted() {
             return true;
         }
-        thread::yield_now();
+        match begin.elapsed() < Duration::from_micros(20) {
+            true => hint::spin_loop(),
+            false => alarm.during(|| thread::sleep(Duration::from_micros(50))),
+        }
     }
-    thread::sleep(Duration::from_micros(100));
     worker.is_halted()
 }
 
