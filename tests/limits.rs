@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Mark, SOON, Start, assert_fails, busy, median, procs, raw, travel::Fun};
+use common::{
+    LONG, Mark, SOON, Start, assert_fails,
+    lateness::{check_lateness, lateness},
+    procs, raw,
+};
 use nix::{
     libc,
     sys::{
@@ -17,13 +21,9 @@ use nix::{
     },
     unistd::getpid,
 };
-use timeout_runtime::{IntoLimit, Ran, Reason, TimedOut};
+use timeout_runtime::{IntoLimit, Ran, Reason};
 
-common::scenarios_everywhere![
-    a_late_body_is_cut_off_on_time_and_never_early,
-    so_it_is_on_a_busy_machine,
-    a_limit_that_is_over_at_once_is_late,
-];
+common::scenarios_everywhere![a_late_body_is_cut_off_on_time_and_never_early, a_limit_that_is_over_at_once_is_late,];
 
 common::scenarios![
     a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
@@ -40,53 +40,8 @@ common::scenarios![
     a_host_stopped_beyond_the_deadline_is_late_when_it_goes_on,
 ];
 
-fn spin() -> i32 {
-    let begin = Instant::now();
-    while begin.elapsed() < LONG {
-        std::hint::spin_loop();
-    }
-    1
-}
-
-/// Makes a call that is late; gives by how much.
-#[track_caller]
-fn lateness(start: Start, limit: Duration, body: impl FnOnce() -> i32) -> Duration {
-    lateness_of(limit, || start.call(limit).run(body))
-}
-
-#[track_caller]
-fn lateness_of(limit: Duration, call: impl FnOnce() -> Result<i32, TimedOut>) -> Duration {
-    let begin = Instant::now();
-    let result = call();
-    let elapsed = begin.elapsed();
-    let error = assert_fails!(result, Reason::Late { .. }, Ran::Maybe | Ran::No);
-    assert!(elapsed >= limit, "early: {elapsed:?} of {limit:?}");
-    assert!(error.elapsed() >= limit && error.elapsed() <= elapsed, "{error:?}");
-    elapsed - limit
-}
-
-fn check_lateness(start: Start, bound: Duration) {
-    for (name, function) in [("sleeps", raw::pause as fn() -> i32), ("spins", spin)] {
-        for (millis, rounds) in [(5, 20), (50, 15), (300, 3)] {
-            let limit = Duration::from_millis(millis);
-            let call = start.call(limit);
-            let body = |Fun(body): Fun<i32>| body();
-            let one = || lateness_of(limit, || start.run(&call, Fun(function), body));
-            let times: Vec<_> = (0..rounds).map(|_| one()).collect();
-            let (worst, median) = (*times.iter().max().unwrap(), median(times));
-            println!("a body that {name}, {millis} ms: {median:?} late, {worst:?} at the worst");
-            assert!(worst < SOON && median < bound, "{name}, {millis} ms: {median:?} late, {worst:?} at the worst");
-        }
-    }
-}
-
 fn a_late_body_is_cut_off_on_time_and_never_early(start: Start) {
     check_lateness(start, Duration::from_millis(25));
-}
-
-fn so_it_is_on_a_busy_machine(start: Start) {
-    let _busy = busy();
-    check_lateness(start, Duration::from_millis(100));
 }
 
 fn a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time(start: Start) {

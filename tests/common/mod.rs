@@ -9,6 +9,7 @@ pub(crate) mod busy;
 pub(crate) mod chain;
 pub(crate) mod endings;
 pub(crate) mod greed;
+pub(crate) mod lateness;
 pub(crate) mod mark;
 pub(crate) mod oracle;
 pub(crate) mod procs;

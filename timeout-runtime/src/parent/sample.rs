@@ -54,8 +54,14 @@ pub(crate) struct Prepared {
 /// A thread that sleeps answers at once; one that has not by now is looked at.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 
-/// The longest wait for threads that have to wait for a core: a few turns of others.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long at the most a thread is waited for that has to wait for a core: until each of those that want one has had two
+/// turns. A turn is a slice of some milliseconds at the most, and what is left of the scheduler's tick then.
+fn patience() -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(25);
+    const TURNS: Duration = Duration::from_millis(6);
+    (TURNS * sched::crowd()).clamp(SHORTEST, LONGEST)
+}
 
 /// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
 pub(crate) fn prepare(worker: &Worker) -> Prepared {
@@ -123,7 +129,7 @@ fn wait_awake(asked: &Asked<'_>) {
 /// Waits for the answers that may still come.
 fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
     let begin = Instant::now();
-    let mut until = FIRST_LOOK;
+    let (mut until, mut patience) = (FIRST_LOOK, None);
     loop {
         let left = until.saturating_sub(begin.elapsed());
         if !left.is_zero() {
@@ -137,7 +143,8 @@ fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
         let mut inner = tree::descendants(process).into_iter().map(|pid| (pid, pid));
-        if begin.elapsed() >= PATIENCE || !(silent.any(is_coming) || inner.any(is_coming)) {
+        let patience = *patience.get_or_insert_with(self::patience);
+        if begin.elapsed() >= patience || !(silent.any(is_coming) || inner.any(is_coming)) {
             return;
         }
         until = begin.elapsed() + FIRST_LOOK;

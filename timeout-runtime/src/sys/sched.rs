@@ -9,7 +9,7 @@
 
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper at all")]
 
-use std::mem::size_of;
+use std::{fs, mem::size_of};
 
 use nix::{
     libc,
@@ -122,6 +122,16 @@ impl Cores {
             let _ = sched_setaffinity(Pid::from_raw(0), cores);
         }
     }
+}
+
+/// How many threads of the whole machine want to run for each of its cores, at this moment; at least one.
+pub(crate) fn crowd() -> u32 {
+    // proc_loadavg(5): three averages, and then those that run, of all that there are.
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let running = text.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.0.parse().ok());
+    // SAFETY: gives a number.
+    let cores = u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1);
+    running.map_or(1, |running: u32| running.div_ceil(cores)).max(1)
 }
 
 /// Has this process wait for its turn instead of interrupting whoever wakes it (`SCHED_BATCH`, sched(7)); or not any more.
