@@ -26,7 +26,7 @@ common::from_nothing![
     without_process_descriptors_it_is_not_started,
     without_sockets_it_is_not_started,
     without_shared_memory_it_is_not_started,
-    without_sessions_it_is_not_started,
+    without_groups_it_is_not_started,
     every_ending_is_told_without_prctl,
     every_ending_is_told_without_close_range,
     every_ending_is_told_without_custom_slices,
@@ -80,12 +80,10 @@ fn without_shared_memory_it_is_not_started() {
     check_forbidden(|| seccomp::forbid(libc::SYS_memfd_create, Errno::ENOSYS), "memfd_create");
 }
 
-fn without_sessions_it_is_not_started() {
+fn without_groups_it_is_not_started() {
     // The server can be had; its workers cannot be told from it by their group.
-    seccomp::forbid(libc::SYS_setsid, Errno::EPERM);
-    // What a child of ours would do with without a terminal.
     seccomp::forbid(libc::SYS_setpgid, Errno::EPERM);
-    not_started("setsid");
+    not_started("setpgid");
     procs::assert_alone_within(SOON);
     assert_fails!(Call::new(LONG).run(|| 8), Reason::NotStarted(_), Ran::No);
 }

@@ -73,9 +73,10 @@ pub(crate) fn prepare_server() {
 pub(crate) fn run(spare: Spare) -> ! {
     let Spare { server, host, pipe, line, stage, sheets } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
-    let session = process::new_session();
-    // Without a session it is in its server's group, which must not be killed; its line ends when nobody is left.
-    if session.is_ok() && !lifeline::arm(pipe.as_fd(), getpid(), server) {
+    // Its server is out of reach of the host's terminal, so that a group will do.
+    let group = process::new_group();
+    // Without one it is in its server's, which must not be killed; its line ends when nobody is left.
+    if group.is_ok() && !lifeline::arm(pipe.as_fd(), getpid(), server) {
         // As those that were tied to it in time: a host that has taken this worker must not take this for the body's doing.
         let _ = raise(Signal::SIGKILL);
         process::exit_now(0);
@@ -93,9 +94,9 @@ pub(crate) fn run(spare: Spare) -> ! {
     let Some((head, fds, mut inflow)) = receive_head(line) else { process::exit_now(0) };
     // From here on, an allocation that fails is told.
     let outbox = Outbox::open(pipe, head.token, stage, true);
-    if let Err(errno) = session {
+    if let Err(errno) = group {
         // Told to whoever has taken this worker: before, nobody listens.
-        not_started(outbox, "setsid", errno);
+        not_started(outbox, "setpgid", errno);
     }
     let description = match receive_description(&head, &mut inflow) {
         Ok(description) => description,

@@ -65,7 +65,7 @@ pub(crate) fn terminate(worker: &Worker) {
 }
 
 fn kill_descendants(worker: &Worker) {
-    let (begin, alarm) = (Instant::now(), Alarm::set());
+    let (begin, mut halt) = (Instant::now(), Halt::new());
     let mut dead: Vec<Pid> = Vec::new();
     let mut before: Option<Vec<Pid>> = None;
     let mut halted = worker.is_halted();
@@ -85,26 +85,36 @@ fn kill_descendants(worker: &Worker) {
         before = (halted && all_dead).then_some(list);
         // Not before the first kills: a thread inside vfork stops only when the process it waits for is gone.
         if !halted {
-            halted = wait_for_halt(worker, &alarm);
+            halted = halt.wait(worker);
         }
     }
 }
 
-/// Waits a little for the stop to take effect: the child has to be on a core for that, which may be this one.
-///
-/// It is not yielded: on a busy machine all others would have their turn before this thread has another.
-fn wait_for_halt(worker: &Worker, alarm: &Alarm) -> bool {
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(1) {
-        if worker.is_halted() {
-            return true;
-        }
-        match begin.elapsed() < Duration::from_micros(20) {
-            true => hint::spin_loop(),
-            false => alarm.during(|| thread::sleep(Duration::from_micros(50))),
-        }
+/// Waits for the stop to take effect: the child has to be on a core for that.
+struct Halt {
+    alarm: Alarm,
+    nap: Duration,
+}
+
+impl Halt {
+    fn new() -> Halt {
+        Halt { alarm: Alarm::set(), nap: Duration::from_micros(25) }
     }
-    worker.is_halted()
+
+    /// Waits a little, each time longer: whoever looks too often keeps the core that the child is waiting for. It does not
+    /// yield, as then all others would have their turn before this thread has another.
+    fn wait(&mut self, worker: &Worker) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_micros(20) {
+            if worker.is_halted() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        self.nap = (self.nap * 2).min(Duration::from_millis(2));
+        self.alarm.during(|| thread::sleep(self.nap));
+        worker.is_halted()
+    }
 }
 
 /// Signals `pid` if it still is a child of `parent`; after a kill, tells whether it is dead. `held` says that `parent`

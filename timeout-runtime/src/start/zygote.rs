@@ -73,8 +73,13 @@ fn serve_if_asked(argument: &str) {
 }
 
 fn serve(host: Pid, control: OwnedFd, host_pidfd: OwnedFd, life: OwnedFd, stages: ServedStages) {
-    // Ctrl-C is the host's alone, and a directory can be removed while a server exists.
-    let _ = process::new_session();
+    // Ctrl-C is the host's alone; a terminal that its session gets later is not ours (tty_jobctrl.c gives it to the leader, and
+    // to who is forked from there). Without one, a session would be a group of tasks of its own for the scheduler, too
+    // (autogroup, sched(7)), in which a late worker may wait for its core for as long as 60 ms.
+    let _ = match process::has_terminal() {
+        true => process::new_session(),
+        false => process::new_group(),
+    };
     lifeline::tie(life.as_fd(), getpid());
     let _ = chdir("/");
     // Ignored, it would take the statuses of the workers along.
