@@ -30,6 +30,8 @@
 //! the server started.
 //!
 //! The server ends with the host, and its workers with it. Both belong to nobody whom the host could wait for.
+//! They are out of reach of the host's terminal: in a session of their own if it has one when the server starts, else in
+//! process groups of their own.
 //!
 //! # What it cannot do
 //!
