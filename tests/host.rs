@@ -43,6 +43,7 @@ common::scenarios_everywhere![
     the_body_has_the_signal_mask_of_its_caller,
     interrupted_calls_go_on,
     a_body_has_a_group_of_its_own_and_is_out_of_reach_of_the_hosts_terminal,
+    so_it_is_when_the_terminal_was_there_first,
     a_host_that_forks_itself_calls_on_in_both,
     a_host_that_forks_while_others_call_calls_on,
     calls_work_from_many_short_threads,
@@ -363,6 +364,20 @@ fn a_body_has_a_group_of_its_own_and_is_out_of_reach_of_the_hosts_terminal(start
         assert_eq!(read.unwrap(), Ok(line.to_vec()));
         drop((keyboard, terminal));
         before.assert_unchanged();
+    });
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+}
+
+fn so_it_is_when_the_terminal_was_there_first(start: Start) {
+    let child = raw::fork(|| {
+        setsid().unwrap();
+        raw::ignore(libc::SIGHUP);
+        let (keyboard, terminal) = raw::take_terminal();
+        let reaches = |()| (getpgrp() == getpid(), fs::File::open("/dev/tty").is_ok());
+        // The control: whoever is forked from here has it.
+        scenario::alone(|| assert_eq!(reaches(()), (false, true)));
+        assert_eq!(start.run(&start.call(LONG), (), reaches).unwrap(), (true, false));
+        drop((keyboard, terminal));
     });
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }

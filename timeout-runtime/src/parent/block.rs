@@ -237,7 +237,7 @@ impl Vigil {
 
     /// Sleeps until something is worth a look, or for `left`.
     fn wait(&mut self, worker: &Worker, pipe_is_open: bool, cancel: Option<&Cancel>, left: Option<Duration>) -> Ready {
-        // A bell that cannot be had is none.
+        // Made before the child was; a bell that cannot be had is none.
         let bell = cancel.and_then(|cancel| cancel.bell().ok());
         let fds = [pipe_is_open.then(|| worker.pipe()), worker.pidfd(), bell];
         let mut timeout = left.map(|left| self.step(worker, left));
@@ -250,8 +250,13 @@ impl Vigil {
             self.checks += 1;
             timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
         }
-        let mut polled: Vec<_> = fds.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        let mut poll = || fault::check(Op::Poll).and_then(|()| ppoll(&mut polled, timeout.map(TimeSpec::from), None));
+        // Only what is there: poll tells of a closed pipe whatever it is asked. And no heap, of which a page that is written to
+        // after a fork is copied.
+        let mut polled = fds.map(|_| PollFd::new(worker.pipe(), PollFlags::empty()));
+        let places = fds.iter().flatten().zip(&mut polled);
+        let count = places.map(|(fd, place)| *place = PollFd::new(*fd, PollFlags::POLLIN)).count();
+        let polled = &mut polled[..count];
+        let mut poll = || fault::check(Op::Poll).and_then(|()| ppoll(polled, timeout.map(TimeSpec::from), None));
         let result = match &self.alarm {
             Some(alarm) if timeout != Some(Duration::ZERO) => alarm.during(poll),
             _ => poll(),

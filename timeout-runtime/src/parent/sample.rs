@@ -117,7 +117,7 @@ fn cpu(process: Pid) -> Option<Duration> {
     clock_getcpuclockid(process).and_then(clock_gettime).ok().map(Duration::from)
 }
 
-/// Waits a moment for the answers of threads that compute, which are on other cores: that is less than it takes to fall asleep
+/// Waits a moment for the answers of threads that compute, mostly on other cores: that is less than it takes to fall asleep
 /// and be woken. One that slept is better off with this core.
 fn wait_awake(asked: &Asked<'_>) {
     let begin = Instant::now();
@@ -129,7 +129,7 @@ fn wait_awake(asked: &Asked<'_>) {
 /// Waits for the answers that may still come.
 fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
     let begin = Instant::now();
-    let (mut until, mut patience) = (FIRST_LOOK, None);
+    let (mut until, mut longest) = (FIRST_LOOK, None);
     loop {
         let left = until.saturating_sub(begin.elapsed());
         if !left.is_zero() {
@@ -143,8 +143,8 @@ fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
         let mut inner = tree::descendants(process).into_iter().map(|pid| (pid, pid));
-        let patience = *patience.get_or_insert_with(self::patience);
-        if begin.elapsed() >= patience || !(silent.any(is_coming) || inner.any(is_coming)) {
+        let longest = *longest.get_or_insert_with(patience);
+        if begin.elapsed() >= longest || !(silent.any(is_coming) || inner.any(is_coming)) {
             return;
         }
         until = begin.elapsed() + FIRST_LOOK;
