@@ -65,7 +65,8 @@ pub(crate) fn run(
     cancel: Option<&Cancel>,
     reaper: &'static Reaper,
 ) -> Verdict {
-    let mut vigil = Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due };
+    let mut vigil =
+        Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due, reaper };
     // A worker of the fork server has no sheet of our own callers.
     let waiting = worker.foreign_code().is_none().then(|| Waiting::new(worker.pid()));
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
@@ -110,6 +111,7 @@ struct Vigil {
     /// What it was seen to have used when the call ended.
     seen: Option<Usage>,
     look: Look,
+    reaper: &'static Reaper,
 }
 
 /// A look at the child when its time is over.
@@ -281,11 +283,12 @@ impl Vigil {
     /// How long to sleep at once. The kernel may prolong a sleep by a thousandth (`select_estimate_accuracy`), so a
     /// long one stops short of its end, and the rest is slept with a slice that a spinning child cannot hold up.
     ///
-    /// Before the look at a late child it wakes a moment early and stays awake: what the look needs is made ready, and
-    /// being woken takes some 0.1 ms.
+    /// Before the look at a late child it wakes a moment early: what the look needs is made ready, which takes some 0.1 ms,
+    /// and being woken takes as much again, or twice that in a virtual machine. Then it stays awake, unless others wait for
+    /// the core.
     fn step(&mut self, worker: &Worker, left: Duration) -> Duration {
         const LAST_STEP: Duration = Duration::from_millis(5);
-        const AWAKE: Duration = Duration::from_micros(250);
+        const AWAKE: Duration = Duration::from_micros(750);
         if left > LAST_STEP {
             return left.mul_f64(0.996).min(left.saturating_sub(LAST_STEP / 2));
         }
@@ -304,10 +307,14 @@ impl Vigil {
             Look::Due | Look::Ready(_) if left > AWAKE => left - AWAKE,
             Look::Due => {
                 self.look = Look::Ready(sample::prepare(worker));
+                // The fork server buries its own.
+                if worker.foreign_code().is_none() {
+                    self.reaper.call_attendant();
+                }
                 Duration::ZERO
             }
-            Look::Ready(_) => Duration::ZERO,
-            Look::Taken(_) | Look::Needless => left,
+            Look::Ready(_) if sched::crowd() == 1 => Duration::ZERO,
+            Look::Ready(_) | Look::Taken(_) | Look::Needless => left,
         }
     }
 }

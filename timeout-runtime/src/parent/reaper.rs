@@ -135,8 +135,9 @@ impl Reaper {
         self.places.iter().filter(|place| !place.is_free()).count()
     }
 
-    /// Has an attendant come, if there is none. Without one the next call sweeps.
-    fn call_attendant(&'static self) {
+    /// Has an attendant come, if there is none: for a corpse, or for one that will soon be there, as a thread takes its time
+    /// to start. Without an attendant the next call sweeps.
+    pub(crate) fn call_attendant(&'static self) {
         if self.is_attended.swap(true, Ordering::SeqCst) {
             return;
         }

@@ -93,27 +93,33 @@ fn kill_descendants(worker: &Worker) {
 /// Waits for the stop to take effect: the child has to be on a core for that.
 struct Halt {
     alarm: Alarm,
-    nap: Duration,
+    nap: Option<Duration>,
 }
 
 impl Halt {
     fn new() -> Halt {
-        Halt { alarm: Alarm::set(), nap: Duration::from_micros(25) }
+        Halt { alarm: Alarm::set(), nap: None }
     }
 
-    /// Waits a little, each time longer: whoever looks too often keeps the core that the child is waiting for. It does not
-    /// yield, as then all others would have their turn before this thread has another.
+    /// Waits a little, each time longer: whoever looks too often keeps the core that the child is waiting for.
     fn wait(&mut self, worker: &Worker) -> bool {
+        match self.nap {
+            // A child that slept on this core has it at once if it is left to it. Where others wait for it, too, all of them
+            // would have their turn before this thread has another.
+            None if sched::crowd() == 1 => thread::yield_now(),
+            None => {}
+            Some(nap) => self.alarm.during(|| thread::sleep(nap)),
+        }
+        // The first is hardly more than to lie down: a core that is left for longer falls asleep itself.
+        self.nap = Some(self.nap.map_or(Duration::from_micros(5), |nap| (nap * 2).min(Duration::from_millis(2))));
         let begin = Instant::now();
-        while begin.elapsed() < Duration::from_micros(20) {
-            if worker.is_halted() {
-                return true;
+        while !worker.is_halted() {
+            if begin.elapsed() >= Duration::from_micros(20) {
+                return false;
             }
             hint::spin_loop();
         }
-        self.nap = (self.nap * 2).min(Duration::from_millis(2));
-        self.alarm.during(|| thread::sleep(self.nap));
-        worker.is_halted()
+        true
     }
 }
 
@@ -162,10 +168,10 @@ fn children(pid: Pid) -> Children {
     children
 }
 
-/// Has what [`kill`] reads of a process there before it is needed: the kernel makes entries of `/proc` when they are first
-/// looked for.
+/// Has what [`kill`] reads there before it is needed: the kernel makes entries of `/proc` when they are first looked for.
 pub(crate) fn prepare(pid: Pid) {
     children(pid);
+    sched::crowd();
 }
 
 /// The numbers of the processes below one, living and dead, of the levels that nested calls may have.

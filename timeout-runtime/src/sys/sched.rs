@@ -9,7 +9,11 @@
 
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper at all")]
 
-use std::{fs, mem::size_of};
+use std::{
+    fs,
+    mem::size_of,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use nix::{
     libc,
@@ -129,9 +133,22 @@ pub(crate) fn crowd() -> u32 {
     // proc_loadavg(5): three averages, and then those that run, of all that there are.
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let running = text.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.0.parse().ok());
-    // SAFETY: gives a number.
-    let cores = u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1);
-    running.map_or(1, |running: u32| running.div_ceil(cores)).max(1)
+    running.map_or(1, |running: u32| running.div_ceil(cores())).max(1)
+}
+
+/// How many cores the machine has; at least one.
+fn cores() -> u32 {
+    /// As they were counted first, which takes as long as all else here: the C library reads a file for it.
+    static COUNTED: AtomicU32 = AtomicU32::new(0);
+    match COUNTED.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: gives a number.
+            let cores = u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1);
+            COUNTED.store(cores, Ordering::Relaxed);
+            cores
+        }
+        cores => cores,
+    }
 }
 
 /// Has this process wait for its turn instead of interrupting whoever wakes it (`SCHED_BATCH`, sched(7)); or not any more.
