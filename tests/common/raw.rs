@@ -175,12 +175,15 @@ pub(crate) fn illegal_instruction() {
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGILL).unwrap();
 }
 
-/// Reads a mapped file beyond its end.
+/// Reads a mapped file beyond its end, as near to the stack as an overflow would be.
 pub(crate) fn bus_error() {
+    const PAGE: usize = 4096;
+    let mut room = [0u8; 2 * PAGE];
+    let place = room.as_mut_ptr().wrapping_add(room.as_ptr().align_offset(PAGE)).cast();
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"empty".as_ptr(), libc::MFD_CLOEXEC) };
-    // SAFETY: a new mapping.
-    let page = unsafe { libc::mmap(ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    // SAFETY: it takes the place of a page of `room`, which nobody uses.
+    let page = unsafe { libc::mmap(place, PAGE, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_FIXED, fd, 0) };
     // SAFETY: none: this is a crash on purpose.
     std::hint::black_box(unsafe { page.cast::<u8>().read_volatile() });
 }
