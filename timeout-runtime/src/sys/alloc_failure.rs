@@ -33,7 +33,7 @@ pub(crate) fn is_likely_cause_of(signal: c_int, address: Option<u64>, stack_over
     const NEAR_NULL: u64 = 64 << 10;
     match signal {
         libc::SIGABRT => is_full(SMALL),
-        libc::SIGSEGV | libc::SIGBUS if stack_overflow => is_full(PAGE),
+        libc::SIGSEGV if stack_overflow => is_full(PAGE),
         libc::SIGSEGV if address.is_some_and(|address| address < NEAR_NULL) => is_full(SMALL),
         _ => false,
     }

@@ -135,7 +135,8 @@ extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         // SAFETY: a fault's siginfo has an address.
         unsafe { info.si_addr() as u64 }
     });
-    let stack_overflow = matches!(signal, libc::SIGSEGV | libc::SIGBUS)
+    // A stack that cannot grow is never a SIGBUS on Linux.
+    let stack_overflow = signal == libc::SIGSEGV
         && address.is_some_and(|address| stack_pointer(context).is_some_and(|sp| is_just_outside(address, sp)));
     let alloc_failure = alloc_failure::is_likely_cause_of(signal, address, stack_overflow);
     let by_kernel = matches!(info.si_code, libc::SI_KERNEL | libc::SI_TIMER);
