@@ -299,8 +299,14 @@ pub(crate) fn attributes() -> Vec<(&'static str, String)> {
     list
 }
 
+/// The number of a resource, as this C library has it.
+#[cfg(target_env = "gnu")]
+pub(crate) type Limited = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Limited = libc::c_int;
+
 /// The soft and hard limit of a resource.
-pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
+pub(crate) fn limit(resource: Limited) -> (u64, u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads into `limit`.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
@@ -308,7 +314,7 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
 }
 
 /// Sets the soft limit of a resource; gives the one from before.
-pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+pub(crate) fn set_soft_limit(resource: Limited, soft: u64) -> u64 {
     let (before, hard) = limit(resource);
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: reads `limit`.
@@ -318,7 +324,7 @@ pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) -> 
 }
 
 /// Sets the soft limit of another process.
-pub(crate) fn limit_process(pid: Pid, resource: libc::__rlimit_resource_t, soft: u64) {
+pub(crate) fn limit_process(pid: Pid, resource: Limited, soft: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills in `limit`.
     let result = unsafe { libc::prlimit(pid.as_raw(), resource, ptr::null(), &raw mut limit) };

@@ -29,6 +29,9 @@
 //!   and the mask is the caller's. Exit handlers of the host (`atexit`) do not run in it.
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.
+//! * **Static musl.** Calls end as they do elsewhere. But its C code cannot be unwound: a trace may be one frame long, and a
+//!   Rust allocation that failed is told as the abort that it ends in. Exit handlers of the host run in a child that
+//!   exits, and what such a child has started in a session of its own is not found.
 //!
 //! # Limits in more than time
 //!

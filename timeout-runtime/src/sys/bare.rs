@@ -50,7 +50,7 @@ impl Bare {
     /// Runs `chore` on a bare thread with all signals blocked. For one caller at a time, when the place is free.
     pub(crate) fn start<C: Chore>(&self, chore: &'static C) -> Result<()> {
         fault::check(Op::SpawnThread)?;
-        if !HAS_RAW_CALLS {
+        if !ARE_POSSIBLE {
             return thread::spawn(chore);
         }
         let top = self.top_of_stack()?;
@@ -76,9 +76,12 @@ impl Bare {
     }
 }
 
-/// Whether rustix makes system calls itself on this machine. Where it calls the C library, the chore gets an ordinary thread.
-const HAS_RAW_CALLS: bool =
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86"));
+/// Whether there can be bare threads: where rustix makes system calls itself, and the C library's clone(2) starts threads
+/// (musl's refuses to). Elsewhere the chore gets an ordinary thread.
+const ARE_POSSIBLE: bool = cfg!(all(
+    not(target_env = "musl"),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86")
+));
 
 /// Everything is shared with the calling thread, the C library's registers included.
 const SHARED: c_int = libc::CLONE_VM

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::libc;
+use nix::{libc, sys::time::TimeSpec};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -63,11 +63,10 @@ pub(crate) fn wait_shared(word: &AtomicU32, expected: u32, patience: Duration) {
 }
 
 fn wait_by(operation: libc::c_int, word: &AtomicU32, expected: u32, patience: Option<Duration>) {
-    let timeout = patience.map(|left| libc::timespec {
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    /// What every kernel can count; to wake after it is to wake early.
+    const LONGEST: Duration = Duration::from_secs(i32::MAX as u64);
+    let timeout = patience.map(|left| TimeSpec::from(left.min(LONGEST)));
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| std::ptr::from_ref(timeout.as_ref()));
     // SAFETY: `word` and `timeout` point to live values for the whole call; a relative FUTEX_WAIT reads nothing else.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout);

@@ -141,11 +141,11 @@ pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Result<Status> {
         exit_code: i32,
     }
     const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    const PIDFD_GET_INFO: libc::Ioctl = 0xC000_FF0B | ((size_of::<PidfdInfo>() as libc::Ioctl) << 16);
 
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, cgroupid: 0, ids: [0; 11], exit_code: 0 };
+    let get_info = nix::request_code_readwrite!(0xFF, 11, size_of::<PidfdInfo>());
     // SAFETY: the request number carries the size of `info`, which the kernel does not write beyond.
-    Errno::result(unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) })?;
+    Errno::result(unsafe { libc::ioctl(pidfd.as_raw_fd(), get_info, &raw mut info) })?;
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return Err(Errno::ENODATA);
     }

@@ -83,12 +83,17 @@ pub(crate) fn hurry(thread: Pid) {
 
 /// The attributes of a thread that has a slice; 0 is the calling one.
 fn fair(thread: Pid) -> Option<Attributes> {
+    attributes(thread, libc::SCHED_OTHER)
+}
+
+/// The attributes of a thread that has this policy.
+fn attributes(thread: Pid, policy: libc::c_int) -> Option<Attributes> {
     let mut found =
         Attributes { size: 0, policy: 0, flags: 0, nice: 0, priority: 0, runtime: 0, deadline: 0, period: 0 };
     let size = size_of::<Attributes>();
     // SAFETY: `found` has the `size` bytes that the kernel is told it may write.
     let result = unsafe { libc::syscall(libc::SYS_sched_getattr, thread.as_raw(), &raw mut found, size, 0) };
-    (result == 0 && found.policy == libc::SCHED_OTHER.cast_unsigned()).then_some(found)
+    (result == 0 && found.policy == policy.cast_unsigned()).then_some(found)
 }
 
 /// Has a process that is about to die do so on another core than the calling thread's. It gives its memory back in one
@@ -158,15 +163,56 @@ pub(crate) fn be_patient(patient: bool) {
         true => (libc::SCHED_OTHER, libc::SCHED_BATCH),
         false => (libc::SCHED_BATCH, libc::SCHED_OTHER),
     };
-    // SAFETY: takes and gives a number.
-    if unsafe { libc::sched_getscheduler(0) } == from {
-        let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameters are only read.
-        unsafe { libc::sched_setscheduler(0, to, &raw const parameters) };
+    let this = Pid::from_raw(0);
+    if let Some(attributes) = attributes(this, from) {
+        set(this, &Attributes { policy: to.cast_unsigned(), ..attributes });
     }
 }
 
 fn set(thread: Pid, attributes: &Attributes) -> bool {
     // SAFETY: the structure says its own size and is only read.
     unsafe { libc::syscall(libc::SYS_sched_setattr, thread.as_raw(), std::ptr::from_ref(attributes), 0) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::AtomicBool,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    #[test]
+    fn patience_is_a_policy_that_comes_and_goes() {
+        let this = Pid::from_raw(0);
+        let before = fair(this).expect("an ordinary thread");
+        be_patient(true);
+        assert!(attributes(this, libc::SCHED_BATCH).is_some());
+        be_patient(false);
+        let after = fair(this).expect("an ordinary thread again");
+        assert_eq!((after.nice, after.runtime), (before.nice, before.runtime));
+    }
+
+    #[test]
+    fn a_crowd_is_seen() {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 * cores() {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let begin = Instant::now();
+            let mut is_seen = false;
+            while !is_seen && begin.elapsed() < Duration::from_secs(10) {
+                is_seen = crowd() >= 2;
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(is_seen);
+        });
+    }
 }

@@ -57,10 +57,10 @@ fn create<C: Chore>(chore: &'static C) -> Result<()> {
     unsafe { libc::pthread_attr_setstacksize(attributes, STACK) };
     // SAFETY: as above.
     unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
-    let mut thread = 0;
+    let mut thread = MaybeUninit::uninit();
     let argument = ptr::from_ref(chore).cast_mut().cast::<c_void>();
     // SAFETY: `run` is a thread function whose argument is the chore, which lives as long as the program.
-    let created = unsafe { libc::pthread_create(&raw mut thread, attributes, run::<C>, argument) };
+    let created = unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run::<C>, argument) };
     // SAFETY: the attributes are not used after this.
     unsafe { libc::pthread_attr_destroy(attributes) };
     check(created)
