@@ -37,7 +37,7 @@ fn main() {
     results("1 MiB", MIB, 300);
     results("64 MiB", 64 * MIB, 15);
 
-    println!("\n| late by | median | p99 | earliest |\n|---|---|---|---|");
+    println!("\n| late by | median | p99 | earliest | a bare sleep: median | p99 |\n|---|---|---|---|---|---|");
     lateness("idle");
     let busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
     lateness("all cores busy");
@@ -166,8 +166,10 @@ fn lateness(machine: &str) {
     lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 12, || drop(dirties_a_gibibyte()));
 }
 
+/// How late a call is, and in turn with it a bare sleep, of a thread that has nothing to do when it wakes: that is the
+/// machine's part.
 fn lateness_of(name: &str, limit: Duration, rounds: usize, call: impl Fn()) {
-    let mut late = Times::default();
+    let [mut late, mut bare] = [(); 2].map(|()| Times::default());
     let mut earliest = Duration::MAX;
     for _ in 0..rounds {
         let begin = Instant::now();
@@ -177,9 +179,13 @@ fn lateness_of(name: &str, limit: Duration, rounds: usize, call: impl Fn()) {
         late.0.push(took.saturating_sub(limit));
         // A gibibyte takes its time to be given back.
         thread::sleep(limit / 5);
+        let begin = Instant::now();
+        thread::sleep(LIMIT);
+        bare.0.push(begin.elapsed().saturating_sub(LIMIT));
     }
     let early = if earliest < limit { "EARLY" } else { "not early" };
-    println!("| {name} | {:.0} | {:.0} | {early} |", late.at(0.5), late.at(0.99));
+    let [late, bare] = [late, bare].map(|times| (times.at(0.5), times.at(0.99)));
+    println!("| {name} | {:.0} | {:.0} | {early} | {:.0} | {:.0} |", late.0, late.1, bare.0, bare.1);
 }
 
 // ---- Tools ----------------------------------------------------------------------------------------------------------
