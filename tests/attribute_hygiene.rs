@@ -77,7 +77,7 @@ pub mod every_form {
 
     /// Does not look at its argument.
     #[timeout(20)]
-    pub fn ignores(#[allow(unused_variables)] list: &mut Vec<u8>, #[expect(unused_variables)] by_value: u8) -> u8 {
+    pub fn ignores(#[expect(unused_variables)] list: &mut Vec<u8>, #[expect(unused_variables)] by_value: u8) -> u8 {
         1
     }
 
@@ -235,6 +235,196 @@ pub mod every_form {
     }
 }
 
+/// The same by the fork server, where every argument travels and the body stands in a closure of its own.
+pub mod every_form_served {
+    use std::borrow::Cow;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde::{Deserialize, Serialize};
+    use timeout_runtime::timeout;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Adds.
+    #[timeout(20, start = forkserver)]
+    #[must_use]
+    pub fn add(a: u32, b: u32) -> u32 {
+        a + b
+    }
+
+    /// Does nothing.
+    #[timeout("1m 30s", start = forkserver)]
+    pub fn nothing() {}
+
+    /// Calls another function and that is all.
+    #[timeout(LIMIT, start = forkserver, grace = 1.5s)]
+    pub fn only_a_call() -> String {
+        String::new()
+    }
+
+    /// Never returns.
+    #[timeout(20, start = forkserver)]
+    pub fn exits(code: i32) -> ! {
+        std::process::exit(code)
+    }
+
+    /// Never returns, by a panic.
+    ///
+    /// # Panics
+    ///
+    /// Always.
+    #[timeout(20, start = forkserver)]
+    pub fn panics() -> ! {
+        panic!("on purpose")
+    }
+
+    /// Fills a list.
+    #[timeout(limit, start = forkserver)]
+    pub fn fill(limit: Duration, mut list: &mut [u8], count: &mut usize, _: &mut u8, _unused: &mut u8) {
+        while let [first, rest @ ..] = list {
+            *first = 1;
+            *count += 1;
+            list = rest;
+        }
+    }
+
+    /// Does not look at its arguments.
+    #[timeout(limits.0 * 2, start = forkserver)]
+    pub fn ignores(
+        #[expect(unused_variables)] list: &mut Vec<u8>,
+        #[expect(unused_variables)] by_value: u8,
+        #[expect(unused_variables)] borrowed: &str,
+        limits: &(u32, u32),
+    ) -> u8 {
+        1
+    }
+
+    /// Takes patterns apart.
+    #[timeout(20, start = forkserver)]
+    #[must_use]
+    pub fn patterns((a, mut b): (u8, u8), [c, ..]: [u8; 3], mut text: String) -> String {
+        b += a + c;
+        text.push(char::from(b));
+        text
+    }
+
+    /// Leaves early in both ways.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20, start = forkserver)]
+    pub fn early(text: &str) -> Result<u32, String> {
+        if text.is_empty() {
+            return Ok(0);
+        }
+        let number: u32 = text.parse().map_err(|_| "no number")?;
+        Ok(number)
+    }
+
+    /// Fails with an error that has no serde.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20, start = forkserver)]
+    pub fn io(text: &str, calls: &mut u32) -> std::io::Result<u32> {
+        *calls += 1;
+        text.parse().map_err(std::io::Error::other)
+    }
+
+    /// Fails with whatever comes, and with the call.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be looked at.
+    #[timeout(20, flatten, start = forkserver)]
+    pub fn flat(path: &Path) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    /// Fails with a text.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no number.
+    #[timeout(20, error = text, start = forkserver)]
+    pub fn told(text: &str) -> Result<u32, super::every_form::Told> {
+        text.parse().map_err(|_| timeout_runtime::RemoteError::of(&std::fmt::Error).into())
+    }
+
+    /// Borrows nothing it does not give back.
+    #[timeout(20, start = forkserver)]
+    pub fn cow<'a>(text: &'a str, _other: &str) -> Cow<'a, str> {
+        Cow::Borrowed(text)
+    }
+
+    /// Is generic in every way.
+    #[timeout(20, start = forkserver)]
+    pub fn generic<T, const N: usize>(value: &T, more: Vec<T>) -> Vec<T>
+    where
+        T: Clone + Serialize + for<'de> Deserialize<'de>,
+    {
+        #![allow(clippy::extend_with_drain)]
+        let mut all = vec![value.clone(); N];
+        all.extend(more);
+        all
+    }
+
+    /// A counter.
+    #[derive(Debug, Default, Clone, Serialize, Deserialize)]
+    pub struct Counter {
+        count: u32,
+        limit: Duration,
+    }
+
+    impl Counter {
+        /// Makes one.
+        #[must_use]
+        pub fn new(limit: Duration) -> Self {
+            Self { count: 0, limit }
+        }
+
+        /// Does not look at itself.
+        #[timeout(self.limit, start = forkserver)]
+        #[must_use]
+        pub fn limited(&self) -> u32 {
+            7
+        }
+
+        /// Reads.
+        #[timeout(self.limit, start = forkserver)]
+        #[must_use]
+        pub fn get(&self) -> u32 {
+            self.count
+        }
+
+        /// Counts.
+        #[timeout(self.limit, grace = self.limit / 2, start = forkserver)]
+        pub fn increase(&mut self, by: &mut u32) -> u32 {
+            self.count += *by;
+            *by = 0;
+            self.count
+        }
+
+        /// Consumes.
+        #[timeout(self.limit, start = forkserver)]
+        #[must_use]
+        pub fn into_inner(mut self) -> u32 {
+            self.count += 1;
+            self.count
+        }
+
+        /// Consumes a box.
+        #[timeout(self.limit, start = forkserver)]
+        #[must_use]
+        pub fn unbox(self: Box<Self>) -> Self {
+            *self
+        }
+    }
+}
+
 /// A crate whose author has other ideas about the usual names.
 mod shadows {
     #![allow(dead_code, unused_macros, non_camel_case_types, unused_imports)]
@@ -304,9 +494,31 @@ mod shadows {
         ::core::result::Result::Ok(*calls)
     }
 
+    #[rt::timeout(20, start = forkserver)]
+    pub(super) fn served(a: u8, b: &mut u8, c: &str) -> u8 {
+        *b = a;
+        a + u8::from(c.is_empty())
+    }
+
+    #[rt::timeout(__call, start = forkserver)]
+    pub(super) fn served_with_our_names(__call: u64, __slot0: &mut u8, __arg2: u8, __self: u8) -> u8 {
+        *__slot0 = __arg2;
+        __self
+    }
+
+    #[rt::timeout(20, flatten, start = forkserver)]
+    pub(super) fn served_flat(calls: &mut u8) -> ::std::io::Result<u8> {
+        *calls += 1;
+        ::core::result::Result::Ok(*calls)
+    }
+
     #[rt::timeout(20)]
     #[test]
     fn a_test() {}
+
+    #[rt::timeout(20, start = forkserver)]
+    #[test]
+    fn a_served_test() {}
 
     #[test]
     #[rt::timeout(20)]
@@ -324,6 +536,17 @@ mod from_a_macro {
             pub(super) fn $name($list: $arg) -> $result $body
         };
     }
+
+    macro_rules! served {
+        ($(#[$attr:meta])* $name:ident, $limit:expr, $list:pat => $arg:ty, $result:ty, $body:block) => {
+            $(#[$attr])*
+            #[timeout($limit, start = forkserver)]
+            pub(super) fn $name($list: $arg) -> $result $body
+        };
+    }
+
+    served!(served_by_macro, 20, list => &mut Vec<u8>, usize, { list.len() });
+    served!(#[inline] served_at_run_time, 2 * u64::from(10_u8), [first, ..] => [u8; 2], Vec<u8>, { vec![first] });
 
     function!(by_macro, 20s, 1, list => &mut Vec<u8>, usize, { list.len() });
     function!(io_by_macro, 20s, 1, path => &str, std::io::Result<u64>, { Ok(std::fs::metadata(path)?.len()) });
@@ -379,4 +602,45 @@ fn the_strict_crate_also_runs() {
     assert!(every_form::exits().is_err());
     assert!(every_form::panics().is_err());
     assert!(shadows::never().is_err());
+}
+
+#[test]
+fn the_strict_crate_also_runs_by_the_fork_server() {
+    use std::{path::Path, time::Duration};
+
+    use every_form_served::Counter;
+
+    assert_eq!(every_form_served::add(1, 2).ok(), Some(3));
+    assert_eq!(every_form_served::nothing().ok(), Some(()));
+    assert_eq!(every_form_served::only_a_call().ok(), Some(String::new()));
+    let (mut list, mut count) = ([0; 3], 0);
+    assert!(every_form_served::fill(Duration::from_secs(20), &mut list, &mut count, &mut 0, &mut 0).is_ok());
+    assert_eq!((list, count), ([1; 3], 3));
+    assert_eq!(every_form_served::ignores(&mut vec![], 0, "", &(20, 0)).ok(), Some(1));
+    assert_eq!(every_form_served::patterns((60, 1), [4, 0, 0], "x".to_owned()).ok().as_deref(), Some("xA"));
+    assert_eq!(every_form_served::early("12").ok(), Some(Ok(12)));
+    assert_eq!(every_form_served::early("").ok(), Some(Ok(0)));
+    let mut calls = 0;
+    assert_eq!(every_form_served::io("12", &mut calls).ok().and_then(Result::ok), Some(12));
+    assert!(every_form_served::io("x", &mut calls).ok().is_some_and(|result| result.is_err()));
+    assert_eq!(calls, 2);
+    assert_eq!(every_form_served::flat(Path::new("/dev/null")).ok(), Some(0));
+    assert!(every_form_served::flat(Path::new("/no/such/file")).is_err());
+    assert!(every_form_served::told("x").is_ok_and(|result| result.is_err()));
+    assert_eq!(every_form_served::cow("text", "").ok().as_deref(), Some("text"));
+    assert_eq!(every_form_served::generic::<_, 2>(&1, vec![2, 3]).ok(), Some(vec![1, 1, 2, 3]));
+    let mut counter = Counter::new(Duration::from_secs(20));
+    assert_eq!(counter.increase(&mut 2).ok(), Some(2));
+    assert_eq!((counter.get().ok(), counter.limited().ok()), (Some(2), Some(7)));
+    assert_eq!(Box::new(counter.clone()).unbox().ok().map(|counter| counter.get().ok()), Some(Some(2)));
+    assert_eq!(counter.into_inner().ok(), Some(3));
+
+    let mut b = 0;
+    assert_eq!((shadows::served(1, &mut b, "").ok(), b), (Some(2), 1));
+    assert_eq!((shadows::served_with_our_names(20, &mut b, 5, 6).ok(), b), (Some(6), 5));
+    assert_eq!(shadows::served_flat(&mut 1).ok(), Some(2));
+    assert_eq!(from_a_macro::served_by_macro(&mut vec![5]).ok(), Some(1));
+    assert_eq!(from_a_macro::served_at_run_time([1, 2]).ok(), Some(vec![1]));
+    assert!(every_form_served::exits(3).is_err());
+    assert!(every_form_served::panics().is_err());
 }

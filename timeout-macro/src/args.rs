@@ -2,7 +2,7 @@
 //!
 //! Parsing judges nothing: an unknown option, or one given twice, is data here and an error in `check`.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::discouraged::Speculative;
@@ -143,6 +143,12 @@ impl Args {
         self.options.iter().find(|option| option.name == name)
     }
 
+    /// Whether an expression of the attribute names this variable.
+    pub(crate) fn mentions(&self, variable: &Ident) -> bool {
+        let values = ["grace", "memory", "cpu", "cancel"].map(|name| self.option(name)?.value.expr());
+        self.limit.iter().chain(values.into_iter().flatten()).any(|expr| contains(expr.to_token_stream(), variable))
+    }
+
     /// The runtime's path, if it is given.
     pub(crate) fn runtime(&self) -> Option<&Path> {
         match &self.option("crate")?.value {
@@ -150,6 +156,14 @@ impl Args {
             Value::None | Value::Expr(_) => None,
         }
     }
+}
+
+fn contains(tokens: TokenStream, variable: &Ident) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == *variable,
+        TokenTree::Group(group) => contains(group.stream(), variable),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 impl Parse for Args {

@@ -8,7 +8,7 @@ mod served;
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, FnArg, Meta, Pat, parse_quote};
+use syn::{Attribute, Expr, FnArg, Meta, Pat, parse_quote};
 
 use crate::args::Args;
 use crate::check;
@@ -242,7 +242,7 @@ impl Expansion<'_> {
         if self.is_served() {
             signature.inputs.iter_mut().enumerate().for_each(|(index, input)| served::name_plainly(index, input));
         } else if !function.never_returns() {
-            signature.inputs.iter_mut().for_each(without_mut);
+            signature.inputs.iter_mut().for_each(strip_what_is_lent);
         }
         if !function.is_test() && !self.is_flat() {
             let result = if function.never_returns() { quote!(::core::convert::Infallible) } else { function.result() };
@@ -252,14 +252,19 @@ impl Expansion<'_> {
     }
 }
 
-/// The `mut` of `mut v: &mut T` moves to the `let` that lends the value to the body.
-fn without_mut(arg: &mut FnArg) {
+/// The `mut` of `mut v: &mut T`, and what is said of lints, move to the `let` that lends the value to the body.
+fn strip_what_is_lent(arg: &mut FnArg) {
     if let FnArg::Typed(arg) = arg
         && mutable_reference(&arg.ty).is_some()
         && let Pat::Ident(pattern) = &mut *arg.pat
     {
         pattern.mutability = None;
+        arg.attrs.retain(|attr| !is_of_lints(attr));
     }
+}
+
+fn is_of_lints(attr: &Attribute) -> bool {
+    ["allow", "expect", "warn", "deny", "forbid"].iter().any(|level| attr.path().is_ident(level))
 }
 
 fn runtime(args: &Args) -> TokenStream {
@@ -527,6 +532,24 @@ fn f(
 }
 "#
         );
+    }
+
+    #[test]
+    fn lints_of_a_served_function_are_told_what_the_user_meant() {
+        let served = expand(
+            "limit, start = forkserver",
+            "fn f(limit: u64, #[expect(unused_variables)] a: u8, #[allow(unused_variables)] b: &mut u8, _c: u8) {}",
+        );
+        let text = served.split_whitespace().collect::<Vec<_>>().join(" ");
+        for line in [
+            "fn f( limit: u64, a: u8, b: &mut u8, _c: u8, )",
+            "#[allow(unused_variables)] let limit = __arg0;",
+            "#[expect(unused_variables)] let a = __arg1;",
+            "#[allow(unused_variables)] let (__slot0, b) =",
+            "#[allow(clippy::used_underscore_binding)] let __arguments =",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 
     #[test]

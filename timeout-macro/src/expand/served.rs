@@ -10,7 +10,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{FnArg, PatType, Receiver, ReceiverKind, Type, parse_quote};
 
-use super::{Expansion, local};
+use super::{Expansion, is_of_lints, local};
 use crate::function::{mutable_reference, named_by, peel};
 
 /// The option's word.
@@ -37,10 +37,36 @@ impl Expansion<'_> {
         let inputs = || function.sig.inputs.iter().enumerate();
         let wrapped = inputs().map(|(index, input)| self.wrap(index, input)).rev();
         let wrapped = wrapped.fold(quote!(()), |rest, first| quote!((#first, #rest)));
-        let patterns = inputs().map(|(_, input)| self.unwrap(input)).rev();
+        let patterns = inputs().map(|(index, input)| self.unwrap(index, input)).rev();
         let patterns = patterns.fold(quote!(()), |rest, first| quote!((#first, #rest)));
+        let lets = inputs().filter_map(|(index, input)| self.lint_apart(index, input));
         let run = without_self(run.clone());
-        quote!(#runtime::__private::serve(#call, #wrapped, |#call, #patterns| { #run }))
+        let inside = quote!(|#call, #patterns| { #(#lets)* #run });
+        // An argument may be called `_v`; that we use it is none of clippy's business.
+        if inputs().any(|(_, input)| is_silent(input)) {
+            let arguments = local("__arguments");
+            return quote! {
+                #[allow(clippy::used_underscore_binding)]
+                let #arguments = #wrapped;
+                #runtime::__private::serve(#call, #arguments, #inside)
+            };
+        }
+        quote!(#runtime::__private::serve(#call, #wrapped, #inside))
+    }
+
+    /// The `let` that gives an argument its name inside, where a lint is another's business than its pattern's: the user has
+    /// said so at the argument, or the attribute is all that uses it.
+    fn lint_apart(&self, index: usize, input: &FnArg) -> Option<TokenStream> {
+        let FnArg::Typed(PatType { attrs, pat, .. }) = input else { return None };
+        let is_mentioned = named_by(pat).is_some_and(|named| self.args.mentions(&named.ident));
+        let is_for_the_attribute = is_mentioned && !is_silent(input);
+        let attrs: Vec<_> = attrs.iter().filter(|attr| is_of_lints(attr)).collect();
+        if self.kind(input) == "Mut" || (attrs.is_empty() && !is_for_the_attribute) {
+            return None;
+        }
+        let argument = local(&format!("__arg{index}"));
+        let allow = is_for_the_attribute.then(|| quote!(#[allow(unused_variables)]));
+        Some(quote!(#allow #(#attrs)* let #pat = #argument;))
     }
 
     /// An argument on its way in. It stands where its name is: there rustc marks a type that cannot travel.
@@ -59,10 +85,11 @@ impl Expansion<'_> {
     }
 
     /// The same on its way out, under the user's pattern.
-    fn unwrap(&self, input: &FnArg) -> TokenStream {
+    fn unwrap(&self, index: usize, input: &FnArg) -> TokenStream {
         let Self { runtime, .. } = self;
         let kind = self.kind(input);
         let pattern = match input {
+            _ if self.lint_apart(index, input).is_some() => local(&format!("__arg{index}")).to_token_stream(),
             FnArg::Receiver(Receiver { mutability, .. }) => {
                 let mutability = mutability.as_ref().filter(|_| kind == "Val");
                 let own = own_name();
@@ -95,12 +122,15 @@ impl Expansion<'_> {
     }
 }
 
-/// Gives every argument a plain name: patterns, and what is `mut`, belong to the closure.
+/// Gives every argument a plain name: patterns, what is `mut`, and what is said of lints belong to the closure.
 pub(super) fn name_plainly(index: usize, input: &mut FnArg) {
     let name = name_of(index, input);
     match input {
         FnArg::Receiver(receiver) => receiver.mutability = None,
-        FnArg::Typed(arg) => *arg.pat = parse_quote!(#name),
+        FnArg::Typed(arg) => {
+            arg.attrs.retain(|attr| !is_of_lints(attr));
+            *arg.pat = parse_quote!(#name);
+        }
     }
 }
 
@@ -111,6 +141,14 @@ fn name_of(index: usize, input: &FnArg) -> TokenStream {
             Some(named) => named.ident.to_token_stream(),
             None => local(&format!("__arg{index}")).to_token_stream(),
         },
+    }
+}
+
+/// Whether an argument's name, as in `_v`, keeps lints quiet by itself.
+fn is_silent(input: &FnArg) -> bool {
+    match input {
+        FnArg::Receiver(_) => false,
+        FnArg::Typed(arg) => named_by(&arg.pat).is_some_and(|named| named.ident.to_string().starts_with('_')),
     }
 }
 
