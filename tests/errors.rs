@@ -16,14 +16,18 @@ use common::{
 };
 use timeout_runtime::{Cancel, Ran, Reason, RemoteError, call, timeout};
 
-common::scenarios![
+common::scenarios_everywhere![
     an_io_error_comes_back_with_kind_code_and_text,
     a_boxed_error_comes_back_with_all_its_sources,
     an_anyhow_error_comes_back_with_all_its_contexts,
     an_eyre_report_comes_back_with_all_its_contexts,
     errors_inside_the_ok_come_back,
-    a_value_beside_an_error_is_whole_whatever_its_size,
     arguments_are_written_back_beside_an_error,
+];
+
+// Their errors come from closures that have something with them.
+common::scenarios![
+    a_value_beside_an_error_is_whole_whatever_its_size,
     every_option_goes_with_an_error,
     a_failed_call_is_told_from_an_error_of_the_body,
     a_chain_without_an_end_comes_back_cut,
@@ -33,23 +37,121 @@ common::scenarios![
 /// The attribute's limit: nothing in a passing test meets it.
 const AMPLE: Duration = LONG;
 
-#[timeout(AMPLE)]
-fn read(path: &str) -> io::Result<String> {
-    fs::read_to_string(path)
+/// The same functions by each start method.
+macro_rules! functions {
+    ($($start:ident)?) => {
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn read(path: &str) -> io::Result<String> {
+            fs::read_to_string(path)
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn io_error(number: u8) -> Result<u8, io::Error> {
+            match number {
+                0 => Err(io::ErrorKind::WriteZero.into()),
+                1 => Err(io::Error::new(io::ErrorKind::InvalidData, "not a list")),
+                2 => Err(io::Error::other(deep())),
+                3 => (&[] as &[u8]).read_exact(&mut [0]).map(|()| 0),
+                number => Ok(number),
+            }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn boxed(text: &str) -> Result<i32, Box<dyn Error + Send + Sync>> {
+            match text {
+                "" => Err("nothing to read".into()),
+                "deep" => Err(deep().into()),
+                "os" => Err(io::Error::from_raw_os_error(13).into()),
+                text => Ok(text.parse()?),
+            }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn boxed_for_one_thread(text: &str) -> Result<i32, Box<dyn Error>> {
+            Ok(text.parse()?)
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn anyhow_error(number: u8) -> anyhow::Result<u8> {
+            match number {
+                0 => Err(with_contexts()),
+                1 => anyhow::bail!("no {number}"),
+                2 => Err(anyhow::Error::new(deep()).context("around")),
+                3 => Err(io::Error::from_raw_os_error(4).into()),
+                number => Ok(number),
+            }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn eyre_report(number: u8) -> eyre::Result<u8> {
+            match number {
+                0 => Err(report()),
+                1 => eyre::bail!("no {number}"),
+                2 => Err(eyre::Report::new(deep()).wrap_err("around")),
+                number => Ok(number),
+            }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn read_all(paths: &[String]) -> Vec<io::Result<String>> {
+            paths.iter().map(fs::read_to_string).collect()
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn read_first(paths: &[String]) -> Option<io::Result<String>> {
+            paths.first().map(fs::read_to_string)
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn io_in_serde(path: &str) -> Result<io::Result<String>, String> {
+            if path.is_empty() { Err("no path".into()) } else { Ok(fs::read_to_string(path)) }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn io_in_anyhow(paths: &[String]) -> anyhow::Result<Vec<io::Result<String>>> {
+            anyhow::ensure!(!paths.is_empty(), "no paths");
+            Ok(paths.iter().map(fs::read_to_string).collect())
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn serde_in_io(path: &str) -> io::Result<Result<i32, String>> {
+            Ok(fs::read_to_string(path)?.trim().parse::<i32>().map_err(|error| error.to_string()))
+        }
+
+        #[timeout(limit $(, start = $start)?)]
+        pub(super) fn fill(limit: Duration, buffer: &mut Vec<u8>, path: &str) -> io::Result<usize> {
+            buffer.push(1);
+            if path.is_empty() {
+                std::thread::sleep(Duration::from_secs(600));
+            }
+            fs::File::open(path)?.read_to_end(buffer)
+        }
+    };
 }
 
-#[timeout(AMPLE)]
-fn io_error(number: u8) -> Result<u8, io::Error> {
-    match number {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        1 => Err(io::Error::new(io::ErrorKind::InvalidData, "not a list")),
-        2 => Err(io::Error::other(deep())),
-        3 => (&[] as &[u8]).read_exact(&mut [0]).map(|()| 0),
-        number => Ok(number),
-    }
+mod by_fork {
+    use super::*;
+    functions!();
+}
+
+mod by_server {
+    use super::*;
+    functions!(forkserver);
+}
+
+/// The function of this name that a start method has.
+macro_rules! by {
+    ($start:expr, $name:ident) => {
+        match $start {
+            Start::Fork => by_fork::$name,
+            Start::Forkserver => by_server::$name,
+        }
+    };
 }
 
 fn an_io_error_comes_back_with_kind_code_and_text(start: Start) {
+    let read = by!(start, read);
+    let io_error = by!(start, io_error);
     let check = |error: io::Error| {
         assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::NotFound, Some(2)));
         assert_eq!(error.to_string(), io::Error::from_raw_os_error(2).to_string());
@@ -70,22 +172,9 @@ fn an_io_error_comes_back_with_kind_code_and_text(start: Start) {
     assert_eq!(io_error(9).unwrap().unwrap(), 9);
 }
 
-#[timeout(AMPLE)]
-fn boxed(text: &str) -> Result<i32, Box<dyn Error + Send + Sync>> {
-    match text {
-        "" => Err("nothing to read".into()),
-        "deep" => Err(deep().into()),
-        "os" => Err(io::Error::from_raw_os_error(13).into()),
-        text => Ok(text.parse()?),
-    }
-}
-
-#[timeout(AMPLE)]
-fn boxed_for_one_thread(text: &str) -> Result<i32, Box<dyn Error>> {
-    Ok(text.parse()?)
-}
-
 fn a_boxed_error_comes_back_with_all_its_sources(start: Start) {
+    let boxed = by!(start, boxed);
+    let boxed_for_one_thread = by!(start, boxed_for_one_thread);
     assert_eq!(boxed("12").unwrap().unwrap(), 12);
     let error = boxed("").unwrap().unwrap_err();
     assert_eq!((error.to_string(), format!("{error:?}")), ("nothing to read".into(), "\"nothing to read\"".into()));
@@ -115,18 +204,8 @@ fn with_contexts() -> anyhow::Error {
         .context(Opaque { step: "start", source: None })
 }
 
-#[timeout(AMPLE)]
-fn anyhow_error(number: u8) -> anyhow::Result<u8> {
-    match number {
-        0 => Err(with_contexts()),
-        1 => anyhow::bail!("no {number}"),
-        2 => Err(anyhow::Error::new(deep()).context("around")),
-        3 => Err(io::Error::from_raw_os_error(4).into()),
-        number => Ok(number),
-    }
-}
-
 fn an_anyhow_error_comes_back_with_all_its_contexts(start: Start) {
+    let anyhow_error = by!(start, anyhow_error);
     let error = |number| anyhow_error(number).unwrap().unwrap_err();
     let same = |back: &anyhow::Error, original: &anyhow::Error| {
         assert_eq!(format!("{back}"), format!("{original}"));
@@ -151,17 +230,8 @@ fn report() -> eyre::Report {
     eyre::Report::from(io::Error::from_raw_os_error(2)).wrap_err("opening the list").wrap_err("starting")
 }
 
-#[timeout(AMPLE)]
-fn eyre_report(number: u8) -> eyre::Result<u8> {
-    match number {
-        0 => Err(report()),
-        1 => eyre::bail!("no {number}"),
-        2 => Err(eyre::Report::new(deep()).wrap_err("around")),
-        number => Ok(number),
-    }
-}
-
-fn an_eyre_report_comes_back_with_all_its_contexts(_: Start) {
+fn an_eyre_report_comes_back_with_all_its_contexts(start: Start) {
+    let eyre_report = by!(start, eyre_report);
     let error = |number| eyre_report(number).unwrap().unwrap_err();
     // eyre's own hook adds the place of the line that made the report, which is the one here.
     let lines = |report: &eyre::Report| format!("{report:?}").lines().filter(|line| !line.contains(".rs:")).count();
@@ -178,42 +248,22 @@ fn an_eyre_report_comes_back_with_all_its_contexts(_: Start) {
     assert_eq!(eyre_report(9).unwrap().unwrap(), 9);
 }
 
-#[timeout(AMPLE)]
-fn read_all(paths: &[&str]) -> Vec<io::Result<String>> {
-    paths.iter().map(fs::read_to_string).collect()
-}
-
-#[timeout(AMPLE)]
-fn read_first(paths: &[&str]) -> Option<io::Result<String>> {
-    paths.first().map(fs::read_to_string)
-}
-
-#[timeout(AMPLE)]
-fn io_in_serde(path: &str) -> Result<io::Result<String>, String> {
-    if path.is_empty() { Err("no path".into()) } else { Ok(fs::read_to_string(path)) }
-}
-
-#[timeout(AMPLE)]
-fn io_in_anyhow(paths: &[&str]) -> anyhow::Result<Vec<io::Result<String>>> {
-    anyhow::ensure!(!paths.is_empty(), "no paths");
-    Ok(paths.iter().map(fs::read_to_string).collect())
-}
-
-#[timeout(AMPLE)]
-fn serde_in_io(path: &str) -> io::Result<Result<i32, String>> {
-    Ok(fs::read_to_string(path)?.trim().parse::<i32>().map_err(|error| error.to_string()))
-}
-
-fn errors_inside_the_ok_come_back(_: Start) {
+fn errors_inside_the_ok_come_back(start: Start) {
+    let read_all = by!(start, read_all);
+    let read_first = by!(start, read_first);
+    let io_in_serde = by!(start, io_in_serde);
+    let io_in_anyhow = by!(start, io_in_anyhow);
+    let serde_in_io = by!(start, serde_in_io);
     const MISSING: &str = "/no/such/file";
+    let paths = |paths: &[&str]| -> Vec<String> { paths.iter().map(|path| (*path).to_owned()).collect() };
     let missing = |error: &io::Error| error.raw_os_error() == Some(2);
-    let all = read_all(&[MISSING, "/dev/null", MISSING]).unwrap();
+    let all = read_all(&paths(&[MISSING, "/dev/null", MISSING])).unwrap();
     assert!(matches!(&*all, [Err(a), Ok(text), Err(b)] if missing(a) && text.is_empty() && missing(b)));
-    assert!(matches!(read_first(&[MISSING]).unwrap(), Some(Err(error)) if missing(&error)));
+    assert!(matches!(read_first(&paths(&[MISSING])).unwrap(), Some(Err(error)) if missing(&error)));
     assert!(read_first(&[]).unwrap().is_none());
     assert!(matches!(io_in_serde(MISSING).unwrap(), Ok(Err(error)) if missing(&error)));
     assert!(matches!(io_in_serde("").unwrap(), Err(text) if text == "no path"));
-    let all = io_in_anyhow(&[MISSING, "/dev/null"]).unwrap().unwrap();
+    let all = io_in_anyhow(&paths(&[MISSING, "/dev/null"])).unwrap().unwrap();
     assert!(matches!(&*all, [Err(error), Ok(_)] if missing(error)));
     assert_eq!(io_in_anyhow(&[]).unwrap().unwrap_err().to_string(), "no paths");
     assert!(matches!(serde_in_io(MISSING).unwrap(), Err(error) if missing(&error)));
@@ -231,16 +281,8 @@ fn a_value_beside_an_error_is_whole_whatever_its_size(start: Start) {
     }
 }
 
-#[timeout(limit)]
-fn fill(limit: Duration, buffer: &mut Vec<u8>, path: &str) -> io::Result<usize> {
-    buffer.push(1);
-    if path.is_empty() {
-        std::thread::sleep(Duration::from_secs(600));
-    }
-    fs::File::open(path)?.read_to_end(buffer)
-}
-
-fn arguments_are_written_back_beside_an_error(_: Start) {
+fn arguments_are_written_back_beside_an_error(start: Start) {
+    let fill = by!(start, fill);
     let mut buffer = vec![];
     assert_eq!(fill(LONG, &mut buffer, "/dev/null").unwrap().unwrap(), 0);
     assert_eq!(fill(LONG, &mut buffer, "/no/such/file").unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -16,12 +16,16 @@ use common::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use timeout_runtime::{PortableError, Ran, Reason, RemoteError, TimedOut, timeout};
 
-common::scenarios![
+common::scenarios_everywhere![
     an_own_error_comes_back_by_serde_with_an_io_error_in_it,
     an_own_error_comes_back_by_its_trait,
     an_own_error_comes_back_as_text,
     an_error_with_serde_takes_no_other_way,
     generic_functions_and_traits_bring_errors_home,
+];
+
+// Their errors come from closures that have something with them.
+common::scenarios![
     an_error_that_panics_on_its_way_is_lost_and_named,
     an_error_that_never_ends_on_its_way_is_late_and_named,
 ];
@@ -42,13 +46,68 @@ enum LoadError {
 
 type Loaded = Result<String, LoadError>;
 
-#[timeout(AMPLE)]
-fn load(path: &str) -> Loaded {
-    let text = fs::read_to_string(path).map_err(|error| LoadError::Read { path: path.into(), error })?;
-    if text.is_empty() { Err(LoadError::Empty) } else { Ok(text) }
+/// The same functions by each start method.
+macro_rules! functions {
+    ($($start:ident)?) => {
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn load(path: &str) -> Loaded {
+            let text = fs::read_to_string(path).map_err(|error| LoadError::Read { path: path.into(), error })?;
+            if text.is_empty() { Err(LoadError::Empty) } else { Ok(text) }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn list(path: &str) -> Result<usize, ListError> {
+            match fs::read_to_string(path).map_err(ListError::Open)?.lines().count() {
+                0 => Err(ListError::Line(7)),
+                lines => Ok(lines),
+            }
+        }
+
+        #[timeout(AMPLE, error = text $(, start = $start)?)]
+        pub(super) fn parse(text: &str, calls: &mut u32) -> Result<i32, Failure> {
+            *calls += 1;
+            if text == "deep" { Err(Failure::Deep(deep())) } else { text.parse().map_err(Failure::Number) }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn both() -> Result<(), Both> {
+            Err(Both("by serde".into()))
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn generic_value<T: Clone + Serialize + DeserializeOwned>(value: &T, well: bool) -> Result<T, io::Error> {
+            if well { Ok(value.clone()) } else { Err(io::ErrorKind::Unsupported.into()) }
+        }
+
+        #[timeout(AMPLE $(, start = $start)?)]
+        pub(super) fn generic_error_with_serde<E: Serialize + DeserializeOwned>(error: E) -> Result<(), E> {
+            Err(error)
+        }
+    };
+}
+
+mod by_fork {
+    use super::*;
+    functions!();
+}
+
+mod by_server {
+    use super::*;
+    functions!(forkserver);
+}
+
+/// The function of this name that a start method has.
+macro_rules! by {
+    ($start:expr, $name:ident) => {
+        match $start {
+            Start::Fork => by_fork::$name,
+            Start::Forkserver => by_server::$name,
+        }
+    };
 }
 
 fn an_own_error_comes_back_by_serde_with_an_io_error_in_it(start: Start) {
+    let load = by!(start, load);
     let check = |error: LoadError| match error {
         LoadError::Read { path, error } => assert_eq!((&*path, error.raw_os_error()), ("/no/such/file", Some(2))),
         LoadError::Empty => panic!("another variant"),
@@ -83,15 +142,8 @@ impl PortableError for ListError {
     }
 }
 
-#[timeout(AMPLE)]
-fn list(path: &str) -> Result<usize, ListError> {
-    match fs::read_to_string(path).map_err(ListError::Open)?.lines().count() {
-        0 => Err(ListError::Line(7)),
-        lines => Ok(lines),
-    }
-}
-
 fn an_own_error_comes_back_by_its_trait(start: Start) {
+    let list = by!(start, list);
     let error = list("/no/such/file").unwrap().unwrap_err();
     assert!(matches!(error, ListError::Open(error) if error.raw_os_error() == Some(2)));
     assert!(matches!(list("/dev/null").unwrap(), Err(ListError::Line(7))));
@@ -133,13 +185,8 @@ impl From<RemoteError> for Failure {
     }
 }
 
-#[timeout(AMPLE, error = text)]
-fn parse(text: &str, calls: &mut u32) -> Result<i32, Failure> {
-    *calls += 1;
-    if text == "deep" { Err(Failure::Deep(deep())) } else { text.parse().map_err(Failure::Number) }
-}
-
-fn an_own_error_comes_back_as_text(_: Start) {
+fn an_own_error_comes_back_as_text(start: Start) {
+    let parse = by!(start, parse);
     let mut calls = 0;
     assert_eq!(parse("7", &mut calls).unwrap().unwrap(), 7);
     let error = parse("x", &mut calls).unwrap().unwrap_err();
@@ -169,12 +216,8 @@ impl PortableError for Both {
     }
 }
 
-#[timeout(AMPLE)]
-fn both() -> Result<(), Both> {
-    Err(Both("by serde".into()))
-}
-
 fn an_error_with_serde_takes_no_other_way(start: Start) {
+    let both = by!(start, both);
     assert_eq!(both().unwrap(), Err(Both("by serde".into())));
     let error = start.call(LONG).run(|| Err::<(), _>(Both("by serde".into()))).unwrap();
     assert_eq!(error, Err(Both("by serde".into())));
@@ -183,18 +226,8 @@ fn an_error_with_serde_takes_no_other_way(start: Start) {
 }
 
 #[timeout(AMPLE)]
-fn generic_value<T: Clone + Serialize + DeserializeOwned>(value: &T, well: bool) -> Result<T, io::Error> {
-    if well { Ok(value.clone()) } else { Err(io::ErrorKind::Unsupported.into()) }
-}
-
-#[timeout(AMPLE)]
 fn generic_error<E: PortableError>(error: impl Fn() -> E) -> Result<(), E> {
     Err(error())
-}
-
-#[timeout(AMPLE)]
-fn generic_error_with_serde<E: Serialize + DeserializeOwned>(error: E) -> Result<(), E> {
-    Err(error)
 }
 
 trait Source {
@@ -231,12 +264,12 @@ where
     }
 }
 
-fn generic_functions_and_traits_bring_errors_home(_: Start) {
-    assert_eq!(generic_value(&"x".to_owned(), true).unwrap().unwrap(), "x");
-    assert_eq!(generic_value(&1, false).unwrap().unwrap_err().kind(), io::ErrorKind::Unsupported);
+fn generic_functions_and_traits_bring_errors_home(start: Start) {
+    assert_eq!(by!(start, generic_value)(&"x".to_owned(), true).unwrap().unwrap(), "x");
+    assert_eq!(by!(start, generic_value)(&1, false).unwrap().unwrap_err().kind(), io::ErrorKind::Unsupported);
     let error = generic_error(|| io::Error::from_raw_os_error(5)).unwrap().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(5));
-    assert_eq!(generic_error_with_serde(7).unwrap().unwrap_err(), 7);
+    assert_eq!(by!(start, generic_error_with_serde)(7).unwrap().unwrap_err(), 7);
     let mut countdown = Box::new(Countdown(2));
     assert_eq!(countdown.next().unwrap().unwrap(), 1);
     assert_eq!((*countdown).next().unwrap().unwrap(), 0);
