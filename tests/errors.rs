@@ -129,29 +129,11 @@ macro_rules! functions {
     };
 }
 
-mod by_fork {
-    use super::*;
-    functions!();
-}
-
-mod by_server {
-    use super::*;
-    functions!(forkserver);
-}
-
-/// The function of this name that a start method has.
-macro_rules! by {
-    ($start:expr, $name:ident) => {
-        match $start {
-            Start::Fork => by_fork::$name,
-            Start::Forkserver => by_server::$name,
-        }
-    };
-}
+common::by_each_start_method!(functions);
 
 fn an_io_error_comes_back_with_kind_code_and_text(start: Start) {
-    let read = by!(start, read);
-    let io_error = by!(start, io_error);
+    let read = common::by!(start, read);
+    let io_error = common::by!(start, io_error);
     let check = |error: io::Error| {
         assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::NotFound, Some(2)));
         assert_eq!(error.to_string(), io::Error::from_raw_os_error(2).to_string());
@@ -173,8 +155,8 @@ fn an_io_error_comes_back_with_kind_code_and_text(start: Start) {
 }
 
 fn a_boxed_error_comes_back_with_all_its_sources(start: Start) {
-    let boxed = by!(start, boxed);
-    let boxed_for_one_thread = by!(start, boxed_for_one_thread);
+    let boxed = common::by!(start, boxed);
+    let boxed_for_one_thread = common::by!(start, boxed_for_one_thread);
     assert_eq!(boxed("12").unwrap().unwrap(), 12);
     let error = boxed("").unwrap().unwrap_err();
     assert_eq!((error.to_string(), format!("{error:?}")), ("nothing to read".into(), "\"nothing to read\"".into()));
@@ -205,7 +187,7 @@ fn with_contexts() -> anyhow::Error {
 }
 
 fn an_anyhow_error_comes_back_with_all_its_contexts(start: Start) {
-    let anyhow_error = by!(start, anyhow_error);
+    let anyhow_error = common::by!(start, anyhow_error);
     let error = |number| anyhow_error(number).unwrap().unwrap_err();
     let same = |back: &anyhow::Error, original: &anyhow::Error| {
         assert_eq!(format!("{back}"), format!("{original}"));
@@ -231,7 +213,7 @@ fn report() -> eyre::Report {
 }
 
 fn an_eyre_report_comes_back_with_all_its_contexts(start: Start) {
-    let eyre_report = by!(start, eyre_report);
+    let eyre_report = common::by!(start, eyre_report);
     let error = |number| eyre_report(number).unwrap().unwrap_err();
     // eyre's own hook adds the place of the line that made the report, which is the one here.
     let lines = |report: &eyre::Report| format!("{report:?}").lines().filter(|line| !line.contains(".rs:")).count();
@@ -249,11 +231,11 @@ fn an_eyre_report_comes_back_with_all_its_contexts(start: Start) {
 }
 
 fn errors_inside_the_ok_come_back(start: Start) {
-    let read_all = by!(start, read_all);
-    let read_first = by!(start, read_first);
-    let io_in_serde = by!(start, io_in_serde);
-    let io_in_anyhow = by!(start, io_in_anyhow);
-    let serde_in_io = by!(start, serde_in_io);
+    let read_all = common::by!(start, read_all);
+    let read_first = common::by!(start, read_first);
+    let io_in_serde = common::by!(start, io_in_serde);
+    let io_in_anyhow = common::by!(start, io_in_anyhow);
+    let serde_in_io = common::by!(start, serde_in_io);
     const MISSING: &str = "/no/such/file";
     let paths = |paths: &[&str]| -> Vec<String> { paths.iter().map(|path| (*path).to_owned()).collect() };
     let missing = |error: &io::Error| error.raw_os_error() == Some(2);
@@ -282,7 +264,7 @@ fn a_value_beside_an_error_is_whole_whatever_its_size(start: Start) {
 }
 
 fn arguments_are_written_back_beside_an_error(start: Start) {
-    let fill = by!(start, fill);
+    let fill = common::by!(start, fill);
     let mut buffer = vec![];
     assert_eq!(fill(LONG, &mut buffer, "/dev/null").unwrap().unwrap(), 0);
     assert_eq!(fill(LONG, &mut buffer, "/no/such/file").unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -86,28 +86,10 @@ macro_rules! functions {
     };
 }
 
-mod by_fork {
-    use super::*;
-    functions!();
-}
-
-mod by_server {
-    use super::*;
-    functions!(forkserver);
-}
-
-/// The function of this name that a start method has.
-macro_rules! by {
-    ($start:expr, $name:ident) => {
-        match $start {
-            Start::Fork => by_fork::$name,
-            Start::Forkserver => by_server::$name,
-        }
-    };
-}
+common::by_each_start_method!(functions);
 
 fn an_own_error_comes_back_by_serde_with_an_io_error_in_it(start: Start) {
-    let load = by!(start, load);
+    let load = common::by!(start, load);
     let check = |error: LoadError| match error {
         LoadError::Read { path, error } => assert_eq!((&*path, error.raw_os_error()), ("/no/such/file", Some(2))),
         LoadError::Empty => panic!("another variant"),
@@ -143,7 +125,7 @@ impl PortableError for ListError {
 }
 
 fn an_own_error_comes_back_by_its_trait(start: Start) {
-    let list = by!(start, list);
+    let list = common::by!(start, list);
     let error = list("/no/such/file").unwrap().unwrap_err();
     assert!(matches!(error, ListError::Open(error) if error.raw_os_error() == Some(2)));
     assert!(matches!(list("/dev/null").unwrap(), Err(ListError::Line(7))));
@@ -186,7 +168,7 @@ impl From<RemoteError> for Failure {
 }
 
 fn an_own_error_comes_back_as_text(start: Start) {
-    let parse = by!(start, parse);
+    let parse = common::by!(start, parse);
     let mut calls = 0;
     assert_eq!(parse("7", &mut calls).unwrap().unwrap(), 7);
     let error = parse("x", &mut calls).unwrap().unwrap_err();
@@ -217,7 +199,7 @@ impl PortableError for Both {
 }
 
 fn an_error_with_serde_takes_no_other_way(start: Start) {
-    let both = by!(start, both);
+    let both = common::by!(start, both);
     assert_eq!(both().unwrap(), Err(Both("by serde".into())));
     let error = start.call(LONG).run(|| Err::<(), _>(Both("by serde".into()))).unwrap();
     assert_eq!(error, Err(Both("by serde".into())));
@@ -265,11 +247,11 @@ where
 }
 
 fn generic_functions_and_traits_bring_errors_home(start: Start) {
-    assert_eq!(by!(start, generic_value)(&"x".to_owned(), true).unwrap().unwrap(), "x");
-    assert_eq!(by!(start, generic_value)(&1, false).unwrap().unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_eq!(common::by!(start, generic_value)(&"x".to_owned(), true).unwrap().unwrap(), "x");
+    assert_eq!(common::by!(start, generic_value)(&1, false).unwrap().unwrap_err().kind(), io::ErrorKind::Unsupported);
     let error = generic_error(|| io::Error::from_raw_os_error(5)).unwrap().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(5));
-    assert_eq!(by!(start, generic_error_with_serde)(7).unwrap().unwrap_err(), 7);
+    assert_eq!(common::by!(start, generic_error_with_serde)(7).unwrap().unwrap_err(), 7);
     let mut countdown = Box::new(Countdown(2));
     assert_eq!(countdown.next().unwrap().unwrap(), 1);
     assert_eq!((*countdown).next().unwrap().unwrap(), 0);

@@ -135,7 +135,34 @@ macro_rules! with_start_method {
     };
 }
 
-pub(crate) use {from_nothing, scenarios, scenarios_everywhere, with_every_start_method, with_start_method};
+/// Makes the functions of a macro twice: by `fork`, and with the `forkserver` that it is given.
+macro_rules! by_each_start_method {
+    ($functions:ident) => {
+        mod by_fork {
+            use super::*;
+            $functions!();
+        }
+
+        mod by_server {
+            use super::*;
+            $functions!(forkserver);
+        }
+    };
+}
+
+/// The function of this name that a start method has.
+macro_rules! by {
+    ($start:expr, $name:ident) => {
+        match $start {
+            crate::common::Start::Fork => crate::by_fork::$name,
+            crate::common::Start::Forkserver => crate::by_server::$name,
+        }
+    };
+}
+
+pub(crate) use {
+    by, by_each_start_method, from_nothing, scenarios, scenarios_everywhere, with_every_start_method, with_start_method,
+};
 
 /// Checks the reason of a failure against a pattern, and what it says about the body; gives the error.
 macro_rules! assert_fails {
