@@ -65,6 +65,9 @@ pub(crate) const OPTIONS: [Spec; 12] = [
     Spec { name: "crate", takes: Takes::Path, support: Support::Yes, example: "crate = my_timeout" },
 ];
 
+/// The word for the start method that is not `fork`.
+pub(crate) const FORKSERVER: &str = "forkserver";
+
 pub(crate) fn spec(name: &str) -> Option<&'static Spec> {
     OPTIONS.iter().find(|spec| spec.name == name)
 }
@@ -141,6 +144,11 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn option(&self, name: &str) -> Option<&Opt> {
         self.options.iter().find(|option| option.name == name)
+    }
+
+    /// Whether the body runs in a worker of the fork server.
+    pub(crate) fn is_served(&self) -> bool {
+        self.option("start").and_then(|start| start.value.word()).is_some_and(|word| word == FORKSERVER)
     }
 
     /// Whether an expression of the attribute names this variable.

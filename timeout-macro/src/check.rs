@@ -10,10 +10,9 @@ use syn::{
     TypeReference,
 };
 
-use crate::args::{Args, OPTIONS, Support, Takes, Value, spec};
+use crate::args::{Args, FORKSERVER, OPTIONS, Support, Takes, Value, spec};
 use crate::duration::TIME;
 use crate::errors::Errors;
-use crate::expand::FORKSERVER;
 use crate::function::{Function, mutable_reference, named_by, peel};
 use crate::memory::SIZE;
 
@@ -57,7 +56,7 @@ pub(crate) fn check_function(function: &Function, errors: &mut Errors) {
 /// Reports every option that the function cannot have.
 pub(crate) fn check_together(args: &Args, function: &Function, errors: &mut Errors) {
     check_result_is_a_result(args, function, errors);
-    if args.option("start").and_then(|start| start.value.word()).is_some_and(|word| word == FORKSERVER) {
+    if args.is_served() {
         check_arguments_travel(function, errors);
     }
 }

@@ -17,7 +17,6 @@ use crate::errors::Errors;
 use crate::function::{Body, Function, Held, mutable_reference};
 use crate::memory::SIZE;
 use crate::quantity::Reading;
-pub(crate) use served::FORKSERVER;
 
 /// Expands `#[timeout(attribute)] item`.
 pub(crate) fn timeout(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
@@ -77,7 +76,7 @@ impl Expansion<'_> {
             (false, []) => self.run(),
             (false, held) => self.run_writing_back(held),
         };
-        let run = if self.is_served() { self.serve(&run) } else { run };
+        let run = if self.args.is_served() { self.serve(&run) } else { run };
         let Self { call, function: Function { vis, defaultness, .. }, .. } = self;
         let block = self.block(&quote!(let #call = #builder; #run));
         quote!(#attrs #vis #defaultness #signature #block)
@@ -239,7 +238,7 @@ impl Expansion<'_> {
     fn signature(&self) -> TokenStream {
         let Self { function, runtime, .. } = self;
         let mut signature = function.sig.clone();
-        if self.is_served() {
+        if self.args.is_served() {
             signature.inputs.iter_mut().enumerate().for_each(|(index, input)| served::name_plainly(index, input));
         } else if !function.never_returns() {
             signature.inputs.iter_mut().for_each(strip_what_is_lent);

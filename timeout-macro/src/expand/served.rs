@@ -13,15 +13,7 @@ use syn::{FnArg, PatType, Receiver, ReceiverKind, Type, parse_quote};
 use super::{Expansion, is_of_lints, local};
 use crate::function::{mutable_reference, named_by, peel};
 
-/// The option's word.
-pub(crate) const FORKSERVER: &str = "forkserver";
-
 impl Expansion<'_> {
-    /// Whether the body runs in a worker of the fork server.
-    pub(super) fn is_served(&self) -> bool {
-        self.args.option("start").and_then(|start| start.value.word()).is_some_and(|word| word == FORKSERVER)
-    }
-
     /// ```text
     /// Input:  fn find(&self, word: &str, (from, mut to): (u32, u32)) -> u32 { body }
     /// Output: ::timeout_runtime::__private::serve(
