@@ -265,7 +265,7 @@ pub mod every_form_served {
 
     /// Never returns.
     #[timeout(20, start = forkserver)]
-    pub fn exits(code: i32) -> ! {
+    pub fn exits(code: i32, #[expect(unused_variables)] list: &mut Vec<u8>) -> ! {
         std::process::exit(code)
     }
 
@@ -641,6 +641,6 @@ fn the_strict_crate_also_runs_by_the_fork_server() {
     assert_eq!(shadows::served_flat(&mut 1).ok(), Some(2));
     assert_eq!(from_a_macro::served_by_macro(&mut vec![5]).ok(), Some(1));
     assert_eq!(from_a_macro::served_at_run_time([1, 2]).ok(), Some(vec![1]));
-    assert!(every_form_served::exits(3).is_err());
+    assert!(every_form_served::exits(3, &mut vec![]).is_err());
     assert!(every_form_served::panics().is_err());
 }

@@ -53,10 +53,10 @@ impl Expansion<'_> {
         let is_mentioned = named_by(pat).is_some_and(|named| self.args.mentions(&named.ident));
         let is_for_the_attribute = is_mentioned && !is_silent(input);
         let attrs: Vec<_> = attrs.iter().filter(|attr| is_of_lints(attr)).collect();
-        if self.kind(input) == "Mut" || (attrs.is_empty() && !is_for_the_attribute) {
+        if self.is_lent(input) || (attrs.is_empty() && !is_for_the_attribute) {
             return None;
         }
-        let argument = local(&format!("__arg{index}"));
+        let argument = plain(index);
         let allow = is_for_the_attribute.then(|| quote!(#[allow(unused_variables)]));
         Some(quote!(#allow #(#attrs)* let #pat = #argument;))
     }
@@ -81,19 +81,24 @@ impl Expansion<'_> {
         let Self { runtime, .. } = self;
         let kind = self.kind(input);
         let pattern = match input {
-            _ if self.lint_apart(index, input).is_some() => local(&format!("__arg{index}")).to_token_stream(),
+            _ if self.lint_apart(index, input).is_some() => plain(index).to_token_stream(),
             FnArg::Receiver(Receiver { mutability, .. }) => {
                 let mutability = mutability.as_ref().filter(|_| kind == "Val");
                 let own = own_name();
                 quote!(#mutability #own)
             }
             // What is borrowed to be changed gets its `mut` where it is lent.
-            FnArg::Typed(PatType { pat, .. }) if kind == "Mut" && !self.function.never_returns() => {
+            FnArg::Typed(PatType { pat, .. }) if self.is_lent(input) => {
                 named_by(pat).map_or_else(|| quote!(#pat), |named| named.ident.to_token_stream())
             }
             FnArg::Typed(PatType { pat, .. }) => quote!(#pat),
         };
         quote!(#runtime::__private::#kind(#pattern))
+    }
+
+    /// Whether an argument gets its name, and what is said of its lints, where it is lent to the body.
+    fn is_lent(&self, input: &FnArg) -> bool {
+        self.kind(input) == "Mut" && !self.function.never_returns()
     }
 
     fn kind(&self, input: &FnArg) -> Ident {
@@ -131,9 +136,14 @@ fn name_of(index: usize, input: &FnArg) -> TokenStream {
         FnArg::Receiver(receiver) => receiver.self_token.to_token_stream(),
         FnArg::Typed(arg) => match named_by(&arg.pat) {
             Some(named) => named.ident.to_token_stream(),
-            None => local(&format!("__arg{index}")).to_token_stream(),
+            None => plain(index).to_token_stream(),
         },
     }
+}
+
+/// What an argument is called that has another pattern inside.
+fn plain(index: usize) -> Ident {
+    local(&format!("__arg{index}"))
 }
 
 /// Whether an argument's name, as in `_v`, keeps lints quiet by itself.
