@@ -145,8 +145,8 @@ fn can_handle(status: &str, signal: i32) -> bool {
     let state = field("State").and_then(|state| state.chars().next());
     let can_go_on = match is_in("SigPnd") {
         true => state == Some('R') && !is_in("SigBlk"),
-        // Taken: the handler blocks the signal itself. What it needs of the program may have to be read from a disk.
-        false => matches!(state, Some('R' | 'D')),
+        // In the handler, which blocks the signal itself. What it needs of the program may have to be read from a disk.
+        false => matches!(state, Some('R' | 'D')) && is_in("SigBlk"),
     };
     can_go_on && is_in("SigCgt")
 }
@@ -206,6 +206,8 @@ mod tests {
             // The body blocks the signal, or has thrown the handler away.
             ("R", true, true, true, false),
             ("R", false, false, false, false),
+            // It has taken it elsewhere: by a handler of the body's own.
+            ("R", false, false, true, false),
             // It is stuck in the kernel, stopped, or sleeps where no handler is run.
             ("D", true, false, true, false),
             ("T", true, false, true, false),

@@ -54,13 +54,18 @@ pub(crate) struct Prepared {
 /// A thread that sleeps answers at once; one that has not by now is looked at.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 
-/// How long at the most a thread is waited for that has to wait for a core: until each of those that want one has had two
-/// turns. A turn is a slice of some milliseconds at the most, and what is left of the scheduler's tick then.
-fn patience() -> Duration {
-    const SHORTEST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_millis(25);
-    const TURNS: Duration = Duration::from_millis(6);
-    (TURNS * sched::crowd()).clamp(SHORTEST, LONGEST)
+/// How long at the most a thread is waited for that has to wait for a core, where the tree of the body has so many threads.
+fn patience(threads: usize) -> Duration {
+    /// So many for each core have all had their turn when the shorter time is over.
+    const FEW: usize = 4;
+    /// A tree of more holds itself up, and is not to hold its caller up.
+    const CROWD: Duration = Duration::from_millis(25);
+    /// A few are held up by others, or by whoever runs this virtual machine, and so is all else here.
+    const STARVED: Duration = Duration::from_millis(100);
+    match threads <= FEW * sched::cores() as usize {
+        true => STARVED,
+        false => CROWD,
+    }
 }
 
 /// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
@@ -90,7 +95,7 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample
     if sample.doing.activity == Some(Activity::Running) {
         wait_awake(&asked);
     }
-    wait(&asked, pid, alarm);
+    wait(&asked, pid, threads.len(), alarm);
     let mut sightings = asked.sightings();
     drop(asked);
 
@@ -126,10 +131,10 @@ fn wait_awake(asked: &Asked<'_>) {
     }
 }
 
-/// Waits for the answers that may still come.
-fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
+/// Waits for the answers that may still come from a process of so many threads.
+fn wait(asked: &Asked<'_>, process: Pid, threads: usize, alarm: &Alarm) {
     let begin = Instant::now();
-    let (mut until, mut longest) = (FIRST_LOOK, None);
+    let mut until = FIRST_LOOK;
     loop {
         let left = until.saturating_sub(begin.elapsed());
         if !left.is_zero() {
@@ -142,8 +147,9 @@ fn wait(asked: &Asked<'_>, process: Pid, alarm: &Alarm) {
         let is_coming = |(process, thread): (Pid, Pid)| activity::is_about_to_handle(process, thread, libc::SIGURG);
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
-        let mut inner = tree::descendants(process).into_iter().map(|pid| (pid, pid));
-        let longest = *longest.get_or_insert_with(patience);
+        let descendants = tree::descendants(process);
+        let mut inner = descendants.iter().map(|pid| (*pid, *pid));
+        let longest = patience(threads + descendants.len());
         if begin.elapsed() >= longest || !(silent.any(is_coming) || inner.any(is_coming)) {
             return;
         }

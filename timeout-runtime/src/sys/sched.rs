@@ -142,7 +142,7 @@ pub(crate) fn crowd() -> u32 {
 }
 
 /// How many cores the machine has; at least one.
-fn cores() -> u32 {
+pub(crate) fn cores() -> u32 {
     /// As they were counted first, which takes as long as all else here: the C library reads a file for it.
     static COUNTED: AtomicU32 = AtomicU32::new(0);
     match COUNTED.load(Ordering::Relaxed) {
