@@ -334,18 +334,20 @@ fn as_many_spares_wait_as_the_demand_asks_for(_: Start) {
 }
 
 fn an_argument_that_is_not_read_does_not_hold_the_call(_: Start) {
-    let stopped = thread::spawn(|| {
-        // Every process of the scenario but the host: the server, and the spares.
-        let others = procs::tagged(&scenario::tag());
-        others.into_iter().filter(|pid| *pid != getpid()).for_each(|pid| kill(pid, Signal::SIGSTOP).unwrap());
-    });
-    stopped.join().unwrap();
+    signal_others(Signal::SIGSTOP);
     let begin = Instant::now();
     let result = Call::new(0.2).run_in_server(vec![0u8; 64 << 20], |bytes: Vec<u8>| bytes.len());
     assert_fails!(result, Reason::Late { .. }, Ran::No);
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
-    let others = procs::tagged(&scenario::tag());
-    others.into_iter().filter(|pid| *pid != getpid()).for_each(|pid| kill(pid, Signal::SIGCONT).unwrap());
+    signal_others(Signal::SIGCONT);
+}
+
+/// Signals every process of the scenario but the host: the server, its spares, and a worker that may just be about to die.
+fn signal_others(signal: Signal) {
+    for pid in procs::tagged(&scenario::tag()).into_iter().filter(|pid| *pid != getpid()) {
+        let result = kill(pid, signal);
+        assert!(matches!(result, Ok(()) | Err(Errno::ESRCH)), "{result:?}");
+    }
 }
 
 /// A type that fails on its way.

@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::{
+    kin,
     reaper::Reaper,
     sample::{self, Prepared, Sample},
     supervise::{Action, Cause, Event, Outcome, Supervisor},
@@ -234,7 +235,7 @@ impl Vigil {
     /// Whether the child waits for the panic hook's lock. A thread of the host that panicked at the fork held it, and the
     /// child's copy is held for ever; that thread itself may take long, as it looks up the symbols of a backtrace.
     fn finds_hook_held(&self, worker: &Worker) -> bool {
-        worker.stage() == Some(Stage::Hook) && self.begin.elapsed() >= SETUP && tree::is_asleep(worker.pid())
+        worker.stage() == Some(Stage::Hook) && self.begin.elapsed() >= SETUP && kin::is_asleep(worker.pid())
     }
 
     /// Sleeps until something is worth a look, or for `left`.
@@ -298,7 +299,7 @@ impl Vigil {
         if self.alarm.is_none() {
             // A child that computes may well do so on this very core, as its caller has slept. One that sleeps is sooner
             // woken from here if it stays.
-            if !tree::is_asleep(worker.pid()) {
+            if !kin::is_asleep(worker.pid()) {
                 sched::keep_off_this_core(worker.pid());
             }
             self.alarm = Some(Alarm::set());

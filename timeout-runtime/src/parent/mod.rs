@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod block;
 pub(crate) mod flights;
 pub(crate) mod host;
+pub(crate) mod kin;
 pub(crate) mod reaper;
 pub(crate) mod sample;
 pub(crate) mod stdio;

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{activity, tree, worker::Worker};
+use super::{activity, kin, tree, worker::Worker};
 use crate::{
     report::{Activity, Doing, Foreign, RawStack, Usage},
     sys::{
@@ -147,7 +147,7 @@ fn wait(asked: &Asked<'_>, process: Pid, threads: usize, alarm: &Alarm) {
         let is_coming = |(process, thread): (Pid, Pid)| activity::is_about_to_handle(process, thread, libc::SIGURG);
         let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
         // With none silent, it is the answer of a process further in that is missing.
-        let descendants = tree::descendants(process);
+        let descendants = kin::descendants(process);
         let mut inner = descendants.iter().map(|pid| (*pid, *pid));
         let longest = patience(threads + descendants.len());
         if begin.elapsed() >= longest || !(silent.any(is_coming) || inner.any(is_coming)) {
@@ -160,7 +160,7 @@ fn wait(asked: &Asked<'_>, process: Pid, threads: usize, alarm: &Alarm) {
 /// The process of the innermost call, if what the answers say of it is true.
 fn innermost(outermost: Pid, sighting: &Sighting) -> Option<Pid> {
     let processes: Vec<Pid> = sighting.stacks.iter().rev().map(|stack| stack.process).collect();
-    let is_chain = processes.windows(2).all(|pair| tree::parent_of(pair[1]) == Some(pair[0]));
+    let is_chain = processes.windows(2).all(|pair| kin::parent_of(pair[1]) == Some(pair[0]));
     (processes.len() > 1 && processes[0] == outermost && is_chain).then(|| processes[processes.len() - 1])
 }
 

@@ -8,7 +8,7 @@
 //! What this cannot reach: processes that changed their user, and those of a child that somebody else killed first.
 
 use std::{
-    fs, hint,
+    hint,
     os::fd::AsFd,
     thread,
     time::{Duration, Instant},
@@ -21,7 +21,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::worker::Worker;
+use super::{
+    kin::{self, Children, children},
+    worker::Worker,
+};
 use crate::sys::{
     pidfd,
     sched::{self, Alarm},
@@ -55,7 +58,7 @@ pub(crate) fn terminate(worker: &Worker) {
     let mut parents = vec![worker.pid()];
     while let Some(parent) = parents.pop() {
         for pid in children(parent).list {
-            if group(pid).is_some_and(|group| group != worker.pid()) {
+            if kin::group(pid).is_some_and(|group| group != worker.pid()) {
                 signal_child(parent, pid, Signal::SIGTERM, false);
                 signal_child(parent, pid, Signal::SIGCONT, false);
             }
@@ -128,7 +131,7 @@ impl Halt {
 fn signal_child(parent: Pid, pid: Pid, signal: Signal, held: bool) -> bool {
     let pidfd = pidfd::open(pid);
     // The descriptor was opened by number: only if the number is that child's *now* was it that child's then.
-    if !held && parent_of(pid) != Some(parent) {
+    if !held && kin::parent_of(pid) != Some(parent) {
         return false;
     }
     let sent = pidfd.as_ref().map_err(|errno| *errno).and_then(|pidfd| pidfd::signal(pidfd.as_fd(), signal));
@@ -140,7 +143,7 @@ fn signal_child(parent: Pid, pid: Pid, signal: Signal, held: bool) -> bool {
     signal == Signal::SIGKILL
         && match &pidfd {
             Ok(pidfd) => is_gone(pidfd, 2),
-            Err(_) => state_of(pid).is_none_or(|state| state == 'Z' || state == 'X'),
+            Err(_) => kin::is_dead(pid),
         }
 }
 
@@ -148,73 +151,8 @@ fn is_gone(pidfd: &impl AsFd, patience: u8) -> bool {
     poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], patience).is_ok_and(|ready| ready > 0)
 }
 
-/// The children of a process.
-struct Children {
-    /// Those of every thread, oldest first, living and dead. Empty without `/proc`.
-    list: Vec<Pid>,
-    /// How many threads' lists could be read.
-    threads: usize,
-}
-
-fn children(pid: Pid) -> Children {
-    // One descriptor at a time, as the host may have no more: an entry keeps its directory open.
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let tasks: Vec<_> = tasks.map(|task| task.path().join("children")).collect();
-    let mut children = Children { list: Vec::new(), threads: 0 };
-    for text in tasks.into_iter().filter_map(|task| fs::read_to_string(task).ok()) {
-        children.list.extend(text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
-        children.threads += 1;
-    }
-    children
-}
-
 /// Has what [`kill`] reads there before it is needed: the kernel makes entries of `/proc` when they are first looked for.
 pub(crate) fn prepare(pid: Pid) {
     children(pid);
     sched::crowd();
-}
-
-/// The numbers of the processes below one, living and dead, of the levels that nested calls may have.
-pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
-    let mut found = children(pid).list;
-    let mut seen = 0;
-    while seen < found.len().min(16) {
-        found.extend(children(found[seen]).list);
-        seen += 1;
-    }
-    found
-}
-
-/// Whether the main thread of a process sleeps, as one that waits for a lock does.
-pub(crate) fn is_asleep(pid: Pid) -> bool {
-    state_of(pid) == Some('S')
-}
-
-/// Whether a process is stopped.
-pub(crate) fn is_stopped(pid: Pid) -> bool {
-    matches!(state_of(pid), Some('T' | 't'))
-}
-
-/// The status of a corpse, as wait(2) gives it, where this process may see it.
-pub(crate) fn code_of_corpse(pid: Pid) -> Option<i32> {
-    if state_of(pid)? == 'Z' { stat_field(pid, 49)?.parse().ok() } else { None }
-}
-
-fn state_of(pid: Pid) -> Option<char> {
-    stat_field(pid, 0)?.chars().next()
-}
-
-pub(crate) fn parent_of(pid: Pid) -> Option<Pid> {
-    stat_field(pid, 1)?.parse().ok().map(Pid::from_raw)
-}
-
-fn group(pid: Pid) -> Option<Pid> {
-    stat_field(pid, 2)?.parse().ok().map(Pid::from_raw)
-}
-
-/// A field of `/proc/<pid>/stat`, counted from behind the name, which may contain anything.
-fn stat_field(pid: Pid, index: usize) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(index).map(str::to_owned)
 }

@@ -21,8 +21,8 @@ use nix::{
 
 use super::{
     flights::Flight,
+    kin,
     reaper::Corpse,
-    tree,
     zygote::{Waiting, Zygote},
 };
 use crate::{
@@ -226,7 +226,7 @@ impl Worker {
         self.end.is_some()
             || match self.process.parent {
                 Parent::Host => !matches!(pidfd::is_halted(self.process.whom()), Ok(false)),
-                Parent::Zygote { .. } => self.is_dead() || tree::is_stopped(self.process.pid),
+                Parent::Zygote { .. } => self.is_dead() || kin::is_stopped(self.process.pid),
             }
     }
 
@@ -330,7 +330,7 @@ impl Process {
             return None;
         }
         // The corpse may still lie there; or whoever took it has left the status to the descriptor.
-        let code = tree::code_of_corpse(self.pid).filter(|_| pidfd::keeps_number(pidfd.as_fd()));
+        let code = kin::code_of_corpse(self.pid).filter(|_| pidfd::keeps_number(pidfd.as_fd()));
         let status = match code.map(pidfd::of_code) {
             Some(status) => status,
             None => pidfd::exit_info(pidfd.as_fd()).unwrap_or(Status::Unknown),

@@ -26,7 +26,10 @@ use nix::{
     unistd::{Pid, getpid, getresgid, getresuid},
 };
 
-use super::flights::{Flight, Flights};
+use super::{
+    flights::{Flight, Flights},
+    kin,
+};
 use crate::{
     deadline::Deadline,
     sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared::Pages, spawn},
@@ -317,7 +320,7 @@ impl Zygote {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        super::tree::is_stopped(self.pid) && pidfd::keeps_number(self.pidfd.as_fd())
+        kin::is_stopped(self.pid) && pidfd::keeps_number(self.pidfd.as_fd())
     }
 }
 
