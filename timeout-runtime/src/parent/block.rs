@@ -30,7 +30,7 @@ use crate::{
         fault::{self, Op},
         pidfd::Status,
         pipe,
-        sampler::Waiting,
+        sampler::{Then, Waiting},
         sched::{self, Alarm},
     },
     wire::{
@@ -194,14 +194,14 @@ impl Vigil {
             let until = match supervisor.on(event.unwrap_or(Event::Clock), now) {
                 Action::End(outcome) => {
                     if outcome == Outcome::Late {
-                        self.seen = self.look_at(worker);
+                        self.seen = self.look_at(worker, Then::Stops);
                     }
                     return (outcome, has_descendants);
                 }
                 Action::Wait { until } => until,
                 Action::Terminate { cause, until } => {
                     match cause {
-                        Cause::Late => drop(self.look_at(worker)),
+                        Cause::Late => drop(self.look_at(worker, Then::GoesOn)),
                         Cause::Cancelled => self.look = Look::Needless,
                     }
                     tree::terminate(worker);
@@ -216,7 +216,7 @@ impl Vigil {
     }
 
     /// Sees where the child is, once: when its time is over, and not when the grace is. Gives what it has used by now.
-    fn look_at(&mut self, worker: &Worker) -> Option<Usage> {
+    fn look_at(&mut self, worker: &Worker, then: Then) -> Option<Usage> {
         let prepared = match mem::replace(&mut self.look, Look::Needless) {
             Look::Due => sample::prepare(worker),
             Look::Ready(prepared) => prepared,
@@ -226,7 +226,7 @@ impl Vigil {
             }
         };
         let alarm = self.alarm.get_or_insert_with(Alarm::set);
-        let sample = sample::take(worker, prepared, alarm);
+        let sample = sample::take(worker, prepared, alarm, then);
         let usage = sample.usage;
         self.look = Look::Taken(sample);
         usage

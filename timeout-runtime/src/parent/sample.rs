@@ -22,6 +22,7 @@ use crate::{
     sys::{
         image,
         procfs::Directory,
+        sampler::Then,
         sched::{self, Alarm},
         sheet::SLOTS,
         unwind,
@@ -80,8 +81,8 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
     Prepared { threads: threads.collect(), main: activity::Files::open(&directory, pid) }
 }
 
-/// Looks at a child whose time is over.
-pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample {
+/// Looks at a child whose time is over, and says whether it may go on for its grace.
+pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, then: Then) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);
     if !has_begun || !worker.lives() {
@@ -91,7 +92,11 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm) -> Sample
     let activity = main.map_or_else(|| activity::of(pid), |main| main.activity());
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
     threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
-    let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread)) else { return sample };
+    // The first of several that stops would keep the others from answering.
+    let then = if threads.len() == 1 { then } else { Then::GoesOn };
+    let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread), then) else {
+        return sample;
+    };
     if sample.doing.activity == Some(Activity::Running) {
         wait_awake(&asked);
     }

@@ -4,6 +4,9 @@
 //! stack that it interrupted into a [`Sheet`] that both processes have mapped. It runs on the thread's own stack: std's
 //! alternate ones are too small for a walk.
 //!
+//! A process whose end it is stops itself when it has answered: it has a core just then, and whoever is to stop it from
+//! outside would have to wake it once more.
+//!
 //! Calls may be nested. Every level has sheets of its own, which all levels below inherit; a thread that is itself
 //! waiting for a child passes the question on, and the innermost body answers into the outermost caller's sheet.
 //!
@@ -23,6 +26,7 @@ use nix::{
     Result,
     errno::Errno,
     libc,
+    sys::signal::{Signal, raise},
     unistd::{Pid, getpid, getppid, gettid},
 };
 
@@ -51,38 +55,49 @@ pub(crate) struct Question {
     pub(crate) sheet: usize,
     /// The slot of the thread that passed it on.
     origin: u32,
+    then: Then,
     /// Tells the answers from those to earlier questions; never 0.
     pub(crate) number: u32,
+}
+
+/// What the process does when the thread that was asked has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    GoesOn,
+    Stops,
 }
 
 impl Question {
     /// The origin of an answer that nobody passed on.
     pub(crate) const DIRECT: u32 = 31;
 
-    const NUMBERS: u32 = 1 << 18;
+    const NUMBERS: u32 = 1 << 17;
 
     /// A question of this process to a child that it has forked; `number` is taken modulo what fits.
-    pub(crate) fn new(sheet: usize, number: u32) -> Question {
-        Question::at(LEVEL.load(Ordering::Relaxed), sheet, number)
+    pub(crate) fn new(sheet: usize, number: u32, then: Then) -> Question {
+        Question::at(LEVEL.load(Ordering::Relaxed), sheet, number, then)
     }
 
     /// One to a worker of the fork server, which knows of no other caller, and has one sheet.
-    pub(crate) fn to_worker(number: u32) -> Question {
-        Question::at(0, 0, number)
+    pub(crate) fn to_worker(number: u32, then: Then) -> Question {
+        Question::at(0, 0, number, then)
     }
 
-    fn at(level: usize, sheet: usize, number: u32) -> Question {
-        Question { level, sheet, origin: Question::DIRECT, number: number % (Question::NUMBERS - 1) + 1 }
+    fn at(level: usize, sheet: usize, number: u32, then: Then) -> Question {
+        Question { level, sheet, origin: Question::DIRECT, then, number: number % (Question::NUMBERS - 1) + 1 }
     }
 
     fn pack(self) -> usize {
-        (self.number as usize) << 14 | (self.origin as usize & 31) << 9 | (self.sheet & 63) << 3 | self.level & 7
+        let (number, origin) = (self.number as usize, self.origin as usize);
+        let stops = usize::from(self.then == Then::Stops);
+        number << 15 | stops << 14 | (origin & 31) << 9 | (self.sheet & 63) << 3 | self.level & 7
     }
 
     fn unpack(word: usize) -> Question {
         // Each mask leaves less than 32 bits.
-        let (origin, number) = (word >> 9 & 31, word >> 14 & (Question::NUMBERS as usize - 1));
-        Question { level: word & 7, sheet: word >> 3 & 63, origin: origin as u32, number: number as u32 }
+        let (origin, number) = (word >> 9 & 31, word >> 15 & (Question::NUMBERS as usize - 1));
+        let then = if word >> 14 & 1 == 1 { Then::Stops } else { Then::GoesOn };
+        Question { level: word & 7, sheet: word >> 3 & 63, origin: origin as u32, then, number: number as u32 }
     }
 }
 
@@ -164,7 +179,7 @@ fn answer(question: Question, context: &libc::ucontext_t) {
         // Said first, so that our own answer does not pass for the last one.
         sheet.expect_one_more();
         // There are fewer slots than fit into the origin.
-        if ask(child, child, Question { origin: slot as u32, ..question }).is_err() {
+        if ask(child, child, Question { origin: slot as u32, then: Then::GoesOn, ..question }).is_err() {
             sheet.expect_one_less();
         }
     }
@@ -173,6 +188,10 @@ fn answer(question: Question, context: &libc::ucontext_t) {
     let usage = if process == thread { process::usage() } else { None };
     let witness = Witness { process, thread, usage };
     sheet.answer(slot, question.number, witness, question.origin, frames.as_slice());
+    if question.then == Then::Stops {
+        // It cannot fail, and whoever asked will stop us in any case.
+        let _ = raise(Signal::SIGSTOP);
+    }
 }
 
 /// A thread of this process that waits for a child of its own.
@@ -233,8 +252,12 @@ mod tests {
     #[test]
     fn a_question_fits_into_a_signal() {
         for level in 0..LEVELS {
-            for (sheet, origin, number) in [(0, 0, 1), (63, Question::DIRECT, Question::NUMBERS - 1), (7, 15, 77)] {
-                let question = Question { level, sheet, origin, number };
+            for (sheet, origin, then, number) in [
+                (0, 0, Then::GoesOn, 1),
+                (63, Question::DIRECT, Then::Stops, Question::NUMBERS - 1),
+                (7, 15, Then::Stops, 77),
+            ] {
+                let question = Question { level, sheet, origin, then, number };
                 assert!(question.pack() <= u32::MAX as usize);
                 assert_eq!(Question::unpack(question.pack()), question);
             }
@@ -244,7 +267,7 @@ mod tests {
     #[test]
     fn no_question_has_the_number_of_an_empty_slot() {
         for number in [0, Question::NUMBERS - 2, Question::NUMBERS - 1, u32::MAX] {
-            let question = Question::new(0, number);
+            let question = Question::new(0, number, Then::GoesOn);
             assert!(question.number > 0 && question.number < Question::NUMBERS, "{question:?}");
         }
     }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::{
     report::Usage,
     sys::{
-        sampler::{self, Question},
+        sampler::{self, Question, Then},
         sheet::{self, Mapped, SLOTS, Sheet},
     },
 };
@@ -30,13 +30,13 @@ pub(crate) enum Room {
 
 impl Room {
     /// Asks some threads of a child; `None` when there is no room for answers.
-    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>) -> Option<Asked<'_>> {
+    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>, then: Then) -> Option<Asked<'_>> {
         match self {
-            Room::Shared(sheets) => sheets.ask(process, threads),
+            Room::Shared(sheets) => sheets.ask(process, threads, then),
             // It is asked once in its life, so that any number will do.
             Room::File(file) => Some(Asked::new(
                 Place::Own(Mapped::of(file.as_fd()).ok()?),
-                Question::to_worker(process.as_raw().cast_unsigned()),
+                Question::to_worker(process.as_raw().cast_unsigned(), then),
                 process,
                 threads,
             )),
@@ -68,10 +68,10 @@ impl Sheets {
     }
 
     /// Asks some threads of a child; `None` when every sheet is in use.
-    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>) -> Option<Asked<'_>> {
+    pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>, then: Then) -> Option<Asked<'_>> {
         // The lowest free one, so that few are ever touched.
         let number = (0..self.sheets.len()).find(|number| !self.taken[*number].swap(true, Ordering::Acquire))?;
-        let question = Question::new(number, self.questions.fetch_add(1, Ordering::Relaxed));
+        let question = Question::new(number, self.questions.fetch_add(1, Ordering::Relaxed), then);
         Some(Asked::new(Place::OneOf(self, number), question, process, threads))
     }
 }
@@ -200,7 +200,7 @@ mod tests {
 
     /// A question that was sent to nobody: no process has this number.
     fn asked(sheets: &Sheets) -> Asked<'_> {
-        let mut asked = sheets.ask(Pid::from_raw(i32::MAX), [THREAD]).unwrap();
+        let mut asked = sheets.ask(Pid::from_raw(i32::MAX), [THREAD], Then::GoesOn).unwrap();
         assert!(asked.threads.is_empty());
         asked.threads.push(THREAD);
         asked
@@ -274,9 +274,9 @@ mod tests {
     #[test]
     fn a_sheet_is_free_again_when_nobody_asks_by_it() {
         let sheets = Sheets::new();
-        let all: Vec<_> = std::iter::from_fn(|| sheets.ask(Pid::from_raw(i32::MAX), [])).collect();
+        let all: Vec<_> = std::iter::from_fn(|| sheets.ask(Pid::from_raw(i32::MAX), [], Then::GoesOn)).collect();
         assert_eq!(all.len(), COUNT);
         drop(all);
-        assert!(sheets.ask(Pid::from_raw(i32::MAX), []).is_some());
+        assert!(sheets.ask(Pid::from_raw(i32::MAX), [], Then::GoesOn).is_some());
     }
 }
