@@ -43,6 +43,7 @@ common::scenarios_everywhere![
     every_thread_of_the_child_is_shown,
     a_deep_recursion_is_cut_to_its_innermost_calls,
     the_innermost_of_nested_calls_is_shown,
+    the_innermost_is_shown_across_fork_servers,
     an_inner_call_has_its_own_trace,
     with_a_grace_it_is_shown_where_the_body_was_at_the_limit,
     a_body_deaf_to_signals_is_still_told_to_be_running,
@@ -411,6 +412,34 @@ fn the_innermost_of_nested_calls_is_shown(start: Start) {
     let names = functions(backtrace(&error));
     let place = |function: &str| names.iter().position(|name| name.ends_with(function));
     let places = [place("traces::spin"), place("::middle"), place("::outer")];
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{}", backtrace(&error));
+    assert_eq!(backtrace(&error).threads().len(), 1);
+}
+
+fn the_innermost_is_shown_across_fork_servers(start: Start) {
+    #[inline(never)]
+    fn outer(mark: &Mark) {
+        let inner = Call::new(LONG).run_in_server(mark.again(), |mark: Mark| middle(&mark));
+        unreachable!("{inner:?}");
+    }
+    #[inline(never)]
+    fn middle(mark: &Mark) {
+        let inner = Call::new(LONG).run_in_server(mark.again(), |mark: Mark| inner(&mark));
+        unreachable!("{inner:?}");
+    }
+    #[inline(never)]
+    fn inner(mark: &Mark) {
+        let inner = Call::new(LONG).run(|| {
+            mark.now();
+            spin();
+        });
+        unreachable!("{inner:?}");
+    }
+    let error = late(start, outer);
+    assert_stuck(&error, "spin", "running, ");
+    let names = functions(backtrace(&error));
+    let place = |function: &str| names.iter().position(|name| name.ends_with(function));
+    let places = [place("traces::spin"), place("::inner"), place("::middle"), place("::outer")];
     assert!(places.is_sorted() && places.iter().all(Option::is_some), "{}", backtrace(&error));
     assert_eq!(backtrace(&error).threads().len(), 1);
 }

@@ -30,7 +30,7 @@ use crate::{
         fault::{self, Op},
         pidfd::Status,
         pipe,
-        sampler::{Then, Waiting},
+        sampler::{self, Then},
         sched::{self, Alarm},
     },
     wire::{
@@ -68,8 +68,10 @@ pub(crate) fn run(
 ) -> Verdict {
     let mut vigil =
         Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due, reaper };
-    // A worker of the fork server has no sheet of our own callers.
-    let waiting = worker.foreign_code().is_none().then(|| Waiting::new(worker.pid()));
+    let waiting = match (worker.foreign_code(), worker.origin().room.file()) {
+        (Some(code), Some(file)) => sampler::wait_for_worker(worker.pid(), file, code),
+        _ => sampler::wait_for(worker.pid()),
+    };
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
     let Vigil { alarm, told, seen, look, .. } = vigil;

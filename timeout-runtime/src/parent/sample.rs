@@ -165,7 +165,12 @@ fn wait(asked: &Asked<'_>, process: Pid, threads: usize, alarm: &Alarm) {
 /// The process of the innermost call, if what the answers say of it is true.
 fn innermost(outermost: Pid, sighting: &Sighting) -> Option<Pid> {
     let processes: Vec<Pid> = sighting.stacks.iter().rev().map(|stack| stack.process).collect();
-    let is_chain = processes.windows(2).all(|pair| kin::parent_of(pair[1]) == Some(pair[0]));
+    // One that the fork server has forked is a grandchild.
+    let is_below = |pid, ancestor| {
+        let parent = kin::parent_of(pid);
+        parent == Some(ancestor) || parent.and_then(kin::parent_of) == Some(ancestor)
+    };
+    let is_chain = processes.windows(2).all(|pair| is_below(pair[1], pair[0]));
     (processes.len() > 1 && processes[0] == outermost && is_chain).then(|| processes[processes.len() - 1])
 }
 

@@ -41,3 +41,4 @@ pub(crate) mod stdout;
 pub(crate) mod terminate;
 pub(crate) mod thread;
 pub(crate) mod unwind;
+pub(crate) mod waits;

@@ -10,16 +10,20 @@
 //! Calls may be nested. Every level has sheets of its own, which all levels below inherit; a thread that is itself
 //! waiting for a child passes the question on, and the innermost body answers into the outermost caller's sheet.
 //!
-//! What is still ugly: only the thread that runs an inner body is asked, not the other threads of its process. And a
-//! worker of the fork server has the sheet of its own caller alone: where it runs the body of an inner call, the trace of
-//! the outer call ends at that call.
+//! A worker of the fork server has the sheet of its own caller alone. Where it runs the body of an inner call, the thread
+//! that waits for it asks in its own name, and copies the answer.
+//!
+//! What is still ugly: only the thread that runs an inner body is asked, not the other threads of its process.
 
 #![expect(unsafe_code, reason = "signal handlers and queued signals")]
 
 use std::{
     ffi::{c_int, c_void},
-    mem, ptr,
+    mem,
+    os::fd::BorrowedFd,
+    ptr,
     sync::atomic::{AtomicI32, AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -31,10 +35,12 @@ use nix::{
 };
 
 use super::{
+    image,
     in_place::InPlace,
     process,
-    sheet::{Sheet, Witness},
-    unwind,
+    sheet::{SLOTS, Sheet, Witness},
+    unwind::{self, Frames},
+    waits::{self, Awaited, Served, Waiting},
 };
 
 const SIGNAL: c_int = libc::SIGURG;
@@ -109,7 +115,7 @@ static ASKER: AtomicI32 = AtomicI32::new(0);
 pub(crate) fn answer_into(sheets: &'static [Sheet], asker: Option<Pid>) {
     ASKER.store(asker.map_or(0, Pid::as_raw), Ordering::Relaxed);
     unwind::forget_bottom();
-    WAITS.iter().for_each(Wait::clear);
+    waits::forget();
     let level = LEVEL.fetch_add(1, Ordering::Relaxed);
     let Some(place) = SHEETS.get(level) else { return };
     place.set(sheets);
@@ -119,6 +125,17 @@ pub(crate) fn answer_into(sheets: &'static [Sheet], asker: Option<Pid>) {
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     // SAFETY: `on_question` has the signature of an SA_SIGINFO handler and only calls what is async-signal-safe.
     unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) };
+}
+
+/// Notes that the calling thread waits for `child`, until dropped. To be dropped before the child is reaped.
+pub(crate) fn wait_for(child: Pid) -> Option<Waiting> {
+    // Nobody asks a process that is inside of no call.
+    (LEVEL.load(Ordering::Relaxed) > 0).then(|| Waiting::for_child(child)).flatten()
+}
+
+/// The same for a worker of the fork server, which answers into `file`; its code begins at `code`.
+pub(crate) fn wait_for_worker(worker: Pid, file: BorrowedFd<'_>, code: u64) -> Option<Waiting> {
+    (LEVEL.load(Ordering::Relaxed) > 0).then(|| Waiting::for_worker(worker, file, code)).flatten()
 }
 
 /// Puts a question to one thread of a process. Async-signal-safe.
@@ -175,74 +192,71 @@ fn answer(question: Question, context: &libc::ucontext_t) {
     let Some(sheet) = sheets.get(question.sheet) else { return };
     let Some(slot) = sheet.reserve() else { return };
     let (process, thread) = (getpid().as_raw(), gettid().as_raw());
-    if let Some(child) = child_of(thread) {
+    // There are fewer slots than fit into the origin.
+    let further = Question { origin: slot as u32, then: Then::GoesOn, ..question };
+    let awaited = waits::of(thread);
+    if awaited.is_some() {
         // Said first, so that our own answer does not pass for the last one.
         sheet.expect_one_more();
-        // There are fewer slots than fit into the origin.
-        if ask(child, child, Question { origin: slot as u32, then: Then::GoesOn, ..question }).is_err() {
-            sheet.expect_one_less();
-        }
+    }
+    if let Some(Awaited::Child(child)) = awaited
+        && ask(child, child, further).is_err()
+    {
+        sheet.expect_one_less();
     }
     let frames = unwind::interrupted(context);
     // One thread is enough to tell of its process, and it is the body's that is asked in any case.
     let usage = if process == thread { process::usage() } else { None };
     let witness = Witness { process, thread, usage };
     sheet.answer(slot, question.number, witness, question.origin, frames.as_slice());
+    if let Some(Awaited::Served(worker)) = awaited {
+        relay(&worker, sheet, further);
+    }
     if question.then == Then::Stops {
         // It cannot fail, and whoever asked will stop us in any case.
         let _ = raise(Signal::SIGSTOP);
     }
 }
 
-/// A thread of this process that waits for a child of its own.
-struct Wait {
-    thread: AtomicI32,
-    child: AtomicI32,
-}
-
-/// Enough for the threads of a body that make calls at the same time; who finds no room is not looked into.
-static WAITS: [Wait; 64] = [const { Wait { thread: AtomicI32::new(0), child: AtomicI32::new(0) } }; 64];
-
-impl Wait {
-    fn clear(&self) {
-        self.child.store(0, Ordering::Relaxed);
-        self.thread.store(0, Ordering::Release);
-    }
-}
-
-/// Notes that the calling thread waits for `child`, until dropped. To be dropped before the child is reaped.
-pub(crate) struct Waiting(Option<&'static Wait>);
-
-impl Waiting {
-    pub(crate) fn new(child: Pid) -> Waiting {
-        if LEVEL.load(Ordering::Relaxed) == 0 {
-            // Nobody asks this process.
-            return Waiting(None);
-        }
-        let thread = gettid().as_raw();
-        Waiting(WAITS.iter().find(|wait| {
-            let is_ours = wait.thread.compare_exchange(0, thread, Ordering::Acquire, Ordering::Relaxed).is_ok();
-            if is_ours {
-                wait.child.store(child.as_raw(), Ordering::Release);
-            }
-            is_ours
-        }))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(wait) = self.0 {
-            wait.clear();
+/// Asks a worker of this process's fork server in the name of whoever has asked this process, and copies what it answers
+/// to `sheet`: its own answer, and those of the bodies further in. Async-signal-safe.
+fn relay(worker: &Served<'_>, sheet: &Sheet, question: Question) {
+    /// As long as whoever asked may wait for an answer.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    // The same as in its caller's own look at it, so that either may read the answer to the other's question.
+    let asked = Question::to_worker(worker.process.as_raw().cast_unsigned(), Then::GoesOn);
+    worker.sheet.clear();
+    let is_asked = ask(worker.process, worker.process, asked).is_ok();
+    let begin = Instant::now();
+    let is_missing = || worker.sheet.answers(asked.number) <= worker.sheet.announced();
+    while is_asked && is_missing() && begin.elapsed() < PATIENCE {
+        let state = worker.sheet.state();
+        if is_missing() {
+            worker.sheet.wait(state, PATIENCE.saturating_sub(begin.elapsed()));
         }
     }
-}
-
-/// The child that `thread` waits for. Async-signal-safe.
-fn child_of(thread: i32) -> Option<Pid> {
-    let wait = WAITS.iter().find(|wait| wait.thread.load(Ordering::Acquire) == thread)?;
-    let child = wait.child.load(Ordering::Acquire);
-    (child != 0).then(|| Pid::from_raw(child))
+    let answers = worker.sheet.answers(asked.number);
+    (1..answers).for_each(|_| sheet.expect_one_more());
+    if answers == 0 {
+        sheet.withdraw();
+    }
+    // A slot is taken before the question is passed on, so that an origin comes before what came of it.
+    let mut copies = [None; SLOTS];
+    for from in 0..SLOTS {
+        let Some(answer) = worker.sheet.read(from, asked.number) else { continue };
+        let origin = match answer.origin {
+            Question::DIRECT => Some(question.origin),
+            origin => copies.get(origin as usize).copied().flatten(),
+        };
+        let frames = answer.frames.as_slice().iter().filter_map(|address| image::translate(*address, worker.code));
+        let frames: Frames = frames.collect();
+        if let (Some(origin), Some(slot)) = (origin, sheet.reserve()) {
+            copies[from] = Some(slot as u32);
+            sheet.answer(slot, question.number, answer.witness, origin, frames.as_slice());
+        } else {
+            sheet.withdraw();
+        }
+    }
 }
 
 #[cfg(test)]

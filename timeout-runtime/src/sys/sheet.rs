@@ -78,11 +78,11 @@ pub(crate) struct Witness {
 }
 
 /// An answer as it was found, nothing of it checked but its length.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) witness: Witness,
     pub(crate) origin: u32,
-    pub(crate) frames: Vec<u64>,
+    pub(crate) frames: Frames,
 }
 
 /// Maps sheets that forked children share. They stay for the life of the process.
@@ -177,6 +177,13 @@ impl Sheet {
         self.forwarded.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Says that one that was announced does not come, and wakes whoever waits for it. Async-signal-safe.
+    pub(crate) fn withdraw(&self) {
+        self.expect_one_less();
+        self.answered.fetch_add(1, Ordering::Release);
+        futex::wake_shared(&self.answered);
+    }
+
     /// Writes an answer into a slot and wakes whoever asked. Async-signal-safe.
     pub(crate) fn answer(&self, slot: usize, question: u32, witness: Witness, origin: u32, frames: &[u64]) {
         if let Some(slot) = self.slots.get(slot) {
@@ -199,7 +206,7 @@ impl Sheet {
         (self.forwarded.load(Ordering::Acquire) as usize).min(SLOTS)
     }
 
-    /// How many slots hold an answer to `question`.
+    /// How many slots hold an answer to `question`. Async-signal-safe.
     pub(crate) fn answers(&self, question: u32) -> usize {
         self.slots.iter().filter(|slot| slot.question.load(Ordering::Acquire) == question).count()
     }
@@ -214,7 +221,7 @@ impl Sheet {
         futex::wait_shared(&self.answered, state, patience);
     }
 
-    /// Copies the answer to `question` out of a slot.
+    /// Copies the answer to `question` out of a slot. Async-signal-safe.
     pub(crate) fn read(&self, slot: usize, question: u32) -> Option<Answer> {
         let slot = self.slots.get(slot)?;
         if slot.question.load(Ordering::Acquire) != question {
@@ -273,7 +280,7 @@ mod tests {
         let (ours, theirs) = (Mapped::of(file.as_fd()).unwrap(), map_for_good(file.as_fd()).unwrap());
         let witness = Witness { process: 7, thread: 8, usage: None };
         theirs[0].answer(3, 77, witness, 9, &[1, 2]);
-        let expected = Answer { witness, origin: 9, frames: vec![1, 2] };
+        let expected = Answer { witness, origin: 9, frames: [1, 2].into_iter().collect() };
         assert_eq!(ours.sheet().read(3, 77), Some(expected));
         drop(ours);
         assert_eq!(Mapped::of(file.as_fd()).unwrap().sheet().answers(77), 1);

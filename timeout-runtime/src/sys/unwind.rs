@@ -50,6 +50,16 @@ impl Frames {
     }
 }
 
+impl FromIterator<u64> for Frames {
+    /// The first of them, as many as there is room for.
+    fn from_iter<I: IntoIterator<Item = u64>>(addresses: I) -> Frames {
+        let mut frames = Frames::NONE;
+        let mut addresses = addresses.into_iter();
+        while addresses.next().is_some_and(|address| frames.push(address)) {}
+        frames
+    }
+}
+
 impl fmt::Debug for Frames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x?}", self.as_slice())

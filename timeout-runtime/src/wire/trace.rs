@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
@@ -29,6 +29,14 @@ pub(crate) enum Room {
 }
 
 impl Room {
+    /// The file, if it is one.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Room::Shared(_) => None,
+            Room::File(file) => Some(file.as_fd()),
+        }
+    }
+
     /// Asks some threads of a child; `None` when there is no room for answers.
     pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>, then: Then) -> Option<Asked<'_>> {
         match self {
@@ -166,7 +174,7 @@ impl<'a> Asked<'a> {
                 answer.as_ref().is_some_and(|answer| {
                     answer.witness.thread == thread.as_raw()
                         && answer.origin == Question::DIRECT
-                        && !answer.frames.is_empty()
+                        && !answer.frames.as_slice().is_empty()
                 })
             })
         };
@@ -180,7 +188,10 @@ fn sighting(answers: &[Option<sheet::Answer>], thread: Pid, first: usize) -> Sig
     let mut slot = Some(first);
     // No chain is longer than there are slots, whatever the origins say.
     while let Some(answer) = slot.and_then(|slot| answers[slot].as_ref()).filter(|_| stacks.len() < SLOTS) {
-        stacks.insert(0, Stack { process: Pid::from_raw(answer.witness.process), frames: answer.frames.clone() });
+        stacks.insert(
+            0,
+            Stack { process: Pid::from_raw(answer.witness.process), frames: answer.frames.as_slice().to_vec() },
+        );
         let origin = slot.and_then(|slot| u32::try_from(slot).ok());
         slot = answers.iter().position(|next| next.as_ref().is_some_and(|next| Some(next.origin) == origin));
     }
