@@ -38,10 +38,22 @@ pub(crate) fn of(process: Pid) -> Option<Activity> {
     activity(state, &syscall.map_or(Cow::default(), |file| text(&file, &mut buffer)))
 }
 
-/// Whether a thread that was sent a signal runs its handler, or will as soon as it gets a core.
-pub(crate) fn is_about_to_handle(process: Pid, thread: Pid, signal: i32) -> bool {
+/// Whether a thread that was sent a signal will run its handler to the end, as far as the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Handling {
+    /// It is asleep, stopped or gone, or it blocks the signal or has thrown the handler away.
+    Never,
+    /// It has taken the signal and does not block it, as the handler does: either the kernel is about to enter the handler,
+    /// or this was a handler of the body's own.
+    Perhaps,
+    /// It is in the handler, or will be as soon as it gets a core.
+    Surely,
+}
+
+/// What comes of a signal that a thread was sent.
+pub(crate) fn handling(process: Pid, thread: Pid, signal: i32) -> Handling {
     let file = File::of_thread(process, thread, "status");
-    file.is_ok_and(|file| can_handle(&text(&file, &mut [0; LONG]), signal))
+    file.map_or(Handling::Never, |file| handling_by(&text(&file, &mut [0; LONG]), signal))
 }
 
 /// The name of a thread.
@@ -136,19 +148,21 @@ syscalls! {
     x86_64 only: SYS_poll SYS_select SYS_open SYS_pause SYS_epoll_wait SYS_vfork
 }
 
-fn can_handle(status: &str, signal: i32) -> bool {
+fn handling_by(status: &str, signal: i32) -> Handling {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
     let is_in = |name: &str| {
         let set = field(name).and_then(|set| u64::from_str_radix(set, 16).ok());
         set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
     };
     let state = field("State").and_then(|state| state.chars().next());
-    let can_go_on = match is_in("SigPnd") {
-        true => state == Some('R') && !is_in("SigBlk"),
-        // In the handler, which blocks the signal itself. What it needs of the program may have to be read from a disk.
-        false => matches!(state, Some('R' | 'D')) && is_in("SigBlk"),
-    };
-    can_go_on && is_in("SigCgt")
+    match (is_in("SigPnd"), is_in("SigBlk"), state) {
+        _ if !is_in("SigCgt") => Handling::Never,
+        (true, false, Some('R')) => Handling::Surely,
+        // What the handler needs of the program may have to be read from a disk.
+        (false, true, Some('R' | 'D')) => Handling::Surely,
+        (false, false, Some('R' | 'D')) => Handling::Perhaps,
+        _ => Handling::Never,
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +206,7 @@ mod tests {
 
     #[test]
     fn only_a_thread_that_can_take_the_signal_is_waited_for() {
+        use Handling::{Never, Perhaps, Surely};
         let status = |state: &str, pending: bool, blocked: bool, caught: bool| {
             let set = |is_in: bool| if is_in { "0000000000400000" } else { "0000000000000000" };
             let (pending, blocked, caught) = (set(pending), set(blocked), set(caught));
@@ -199,23 +214,25 @@ mod tests {
         };
         for (state, pending, blocked, caught, expected) in [
             // It waits for a core.
-            ("R", true, false, true, true),
+            ("R", true, false, true, Surely),
             // It is in the handler, or there it waits for a page.
-            ("R", false, true, true, true),
-            ("D", false, true, true, true),
+            ("R", false, true, true, Surely),
+            ("D", false, true, true, Surely),
+            // It has taken it: the kernel writes the handler's frame, for which it may wait; or a handler of the body's own
+            // has run.
+            ("R", false, false, true, Perhaps),
+            ("D", false, false, true, Perhaps),
             // The body blocks the signal, or has thrown the handler away.
-            ("R", true, true, true, false),
-            ("R", false, false, false, false),
-            // It has taken it elsewhere: by a handler of the body's own.
-            ("R", false, false, true, false),
+            ("R", true, true, true, Never),
+            ("R", false, false, false, Never),
             // It is stuck in the kernel, stopped, or sleeps where no handler is run.
-            ("D", true, false, true, false),
-            ("T", true, false, true, false),
-            ("S", false, true, true, false),
+            ("D", true, false, true, Never),
+            ("T", true, false, true, Never),
+            ("S", false, true, true, Never),
         ] {
             let status = status(state, pending, blocked, caught);
-            assert_eq!(can_handle(&status, libc::SIGURG), expected, "{status}");
+            assert_eq!(handling_by(&status, libc::SIGURG), expected, "{status}");
         }
-        assert!(!can_handle("", libc::SIGURG));
+        assert_eq!(handling_by("", libc::SIGURG), Never);
     }
 }

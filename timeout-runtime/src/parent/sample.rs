@@ -16,7 +16,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{activity, kin, tree, worker::Worker};
+use super::{
+    activity::{self, Handling},
+    kin, tree,
+    worker::Worker,
+};
 use crate::{
     report::{Activity, Doing, Foreign, RawStack, Usage},
     sys::{
@@ -55,17 +59,18 @@ pub(crate) struct Prepared {
 /// A thread that sleeps answers at once; one that has not by now is looked at.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 
-/// How long at the most a thread is waited for that has to wait for a core, where the tree of the body has so many threads.
-fn patience(threads: usize) -> Duration {
+/// How long at the most an answer is waited for that may come, of a tree with so many threads.
+fn patience(handling: Handling, threads: usize) -> Duration {
     /// So many for each core have all had their turn when the shorter time is over.
     const FEW: usize = 4;
     /// A tree of more holds itself up, and is not to hold its caller up.
     const CROWD: Duration = Duration::from_millis(25);
     /// A few are held up by others, or by whoever runs this virtual machine, and so is all else here.
     const STARVED: Duration = Duration::from_millis(100);
-    match threads <= FEW * sched::cores() as usize {
-        true => STARVED,
-        false => CROWD,
+    match handling {
+        Handling::Never => Duration::ZERO,
+        Handling::Surely if threads <= FEW * sched::cores() as usize => STARVED,
+        Handling::Surely | Handling::Perhaps => CROWD,
     }
 }
 
@@ -148,14 +153,13 @@ fn wait(asked: &Asked<'_>, process: Pid, threads: usize, alarm: &Alarm) {
             }
             continue;
         }
-        // A thread that blocks the signal, is stopped or stuck in the kernel will not answer.
-        let is_coming = |(process, thread): (Pid, Pid)| activity::is_about_to_handle(process, thread, libc::SIGURG);
-        let mut silent = asked.silent().into_iter().map(|thread| (process, thread));
+        let handling = |thread| activity::handling(process, thread, libc::SIGURG);
+        let silent = asked.silent().into_iter().map(handling).max();
         // With none silent, it is the answer of a process further in that is missing.
         let descendants = kin::descendants(process);
-        let mut inner = descendants.iter().map(|pid| (*pid, *pid));
-        let longest = patience(threads + descendants.len());
-        if begin.elapsed() >= longest || !(silent.any(is_coming) || inner.any(is_coming)) {
+        let inner = descendants.iter().map(|pid| activity::handling(*pid, *pid, libc::SIGURG)).max();
+        let best = silent.max(inner).unwrap_or(Handling::Never);
+        if begin.elapsed() >= patience(best, threads + descendants.len()) {
             return;
         }
         until = begin.elapsed() + FIRST_LOOK;
