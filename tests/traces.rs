@@ -393,6 +393,17 @@ fn a_deep_recursion_is_cut_to_its_innermost_calls(start: Start) {
     assert!(names.iter().filter(|name| **name == "traces::descend").count() > 40, "{}", backtrace(&error));
 }
 
+/// Checks that the body of the innermost call was shown as it spun, and behind it those around it, one thread of each.
+#[track_caller]
+fn assert_nested(error: &TimedOut, inside_out: &[&str]) {
+    assert_stuck(error, "spin", "running, ");
+    let names = functions(backtrace(error));
+    let places = inside_out.iter().map(|function| names.iter().position(|name| name.ends_with(function)));
+    let places: Vec<_> = places.collect();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{}", backtrace(error));
+    assert_eq!(backtrace(error).threads().len(), 1);
+}
+
 fn the_innermost_of_nested_calls_is_shown(start: Start) {
     #[inline(never)]
     fn outer(mark: &Mark) {
@@ -407,13 +418,7 @@ fn the_innermost_of_nested_calls_is_shown(start: Start) {
         });
         unreachable!("{inner:?}");
     }
-    let error = late(start, outer);
-    assert_stuck(&error, "spin", "running, ");
-    let names = functions(backtrace(&error));
-    let place = |function: &str| names.iter().position(|name| name.ends_with(function));
-    let places = [place("traces::spin"), place("::middle"), place("::outer")];
-    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{}", backtrace(&error));
-    assert_eq!(backtrace(&error).threads().len(), 1);
+    assert_nested(&late(start, outer), &["traces::spin", "::middle", "::outer"]);
 }
 
 fn the_innermost_is_shown_across_fork_servers(start: Start) {
@@ -435,13 +440,7 @@ fn the_innermost_is_shown_across_fork_servers(start: Start) {
         });
         unreachable!("{inner:?}");
     }
-    let error = late(start, outer);
-    assert_stuck(&error, "spin", "running, ");
-    let names = functions(backtrace(&error));
-    let place = |function: &str| names.iter().position(|name| name.ends_with(function));
-    let places = [place("traces::spin"), place("::inner"), place("::middle"), place("::outer")];
-    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{}", backtrace(&error));
-    assert_eq!(backtrace(&error).threads().len(), 1);
+    assert_nested(&late(start, outer), &["traces::spin", "::inner", "::middle", "::outer"]);
 }
 
 fn an_inner_call_has_its_own_trace(start: Start) {
