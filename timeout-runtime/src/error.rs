@@ -61,8 +61,8 @@ pub enum Reason {
     /// The limit was over before the whole value had arrived.
     #[non_exhaustive]
     Late {
-        /// Where the body was; empty where it could not be asked. It says so within a fraction of a millisecond of the
-        /// limit; where its threads have to wait for a core, the call waits for them, up to 100 ms.
+        /// Where the body was; empty where it could not be asked. Where its threads have to wait for a core, the call waits
+        /// for them, up to 100 ms.
         stuck_at: Backtrace,
     },
     /// The body panicked and did not catch it.

@@ -40,8 +40,8 @@
 //!   programs, a call is [`NotStarted`](crate::Reason::NotStarted).
 //! * Constructors of C++ and of `ctor`-like crates that the linker puts behind this crate's have not run in a worker, and
 //!   neither has std's start-up: an overflow of another stack than the body's own is told as a plain `SIGSEGV`.
-//! * A crash and a panic show the calls in the program's own code, without those in libraries, which `stuck_at` has. So it
-//!   shows of a body further in, where a worker, or another body, makes a call by a fork server of its own.
+//! * A crash and a panic show the calls in the program's own code, without those in libraries, which `stuck_at` has. Of
+//!   a body further in, in a worker of a worker's or another body's own fork server, it too has only the program's own code.
 //! * Hooks of [`on_child`](crate::on_child) are the host's, and do not run in a worker, where nothing is copied.
 //! * Arguments are encoded in the host: a `Serialize` that never ends is not cut.
 //! * Half a line that the host has printed comes before what the body prints only in a host of one thread: where

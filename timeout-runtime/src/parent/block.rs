@@ -68,10 +68,7 @@ pub(crate) fn run(
 ) -> Verdict {
     let mut vigil =
         Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due, reaper };
-    let waiting = match (worker.foreign_code(), worker.origin().room.file()) {
-        (Some(code), Some(file)) => sampler::wait_for_worker(worker.pid(), file, code),
-        _ => sampler::wait_for(worker.pid()),
-    };
+    let waiting = sampler::wait_for(worker.pid(), worker.foreign_code().zip(worker.origin().room.file()));
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
     let Vigil { alarm, told, seen, look, .. } = vigil;

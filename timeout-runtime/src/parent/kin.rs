@@ -12,6 +12,7 @@ pub(crate) struct Children {
     pub(crate) threads: usize,
 }
 
+/// Reads the children of a process.
 pub(crate) fn children(pid: Pid) -> Children {
     // One descriptor at a time, as the host may have no more: an entry keeps its directory open.
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

@@ -86,7 +86,7 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
     Prepared { threads: threads.collect(), main: activity::Files::open(&directory, pid) }
 }
 
-/// Looks at a child whose time is over, and says whether it may go on for its grace.
+/// Looks at a child whose time is over; `then` is whether it goes on for its grace.
 pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, then: Then) -> Sample {
     let pid = worker.pid();
     let has_begun = worker.stage().is_none_or(|stage| stage >= Stage::Hooks);

@@ -127,15 +127,11 @@ pub(crate) fn answer_into(sheets: &'static [Sheet], asker: Option<Pid>) {
     unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) };
 }
 
-/// Notes that the calling thread waits for `child`, until dropped. To be dropped before the child is reaped.
-pub(crate) fn wait_for(child: Pid) -> Option<Waiting> {
+/// Notes that the calling thread waits for `child`, until dropped. To be dropped before the child is reaped. For a worker of
+/// the fork server, `served` says where its code begins and the file that it answers into.
+pub(crate) fn wait_for(child: Pid, served: Option<(u64, BorrowedFd<'_>)>) -> Option<Waiting> {
     // Nobody asks a process that is inside of no call.
-    (LEVEL.load(Ordering::Relaxed) > 0).then(|| Waiting::for_child(child)).flatten()
-}
-
-/// The same for a worker of the fork server, which answers into `file`; its code begins at `code`.
-pub(crate) fn wait_for_worker(worker: Pid, file: BorrowedFd<'_>, code: u64) -> Option<Waiting> {
-    (LEVEL.load(Ordering::Relaxed) > 0).then(|| Waiting::for_worker(worker, file, code)).flatten()
+    if LEVEL.load(Ordering::Relaxed) == 0 { None } else { Waiting::new(child, served) }
 }
 
 /// Puts a question to one thread of a process. Async-signal-safe.
@@ -194,7 +190,8 @@ fn answer(question: Question, context: &libc::ucontext_t) {
     let (process, thread) = (getpid().as_raw(), gettid().as_raw());
     // There are fewer slots than fit into the origin.
     let further = Question { origin: slot as u32, then: Then::GoesOn, ..question };
-    let awaited = waits::of(thread);
+    // SAFETY: this runs in a handler, and `awaited` does not leave it.
+    let awaited = unsafe { waits::of_this_thread() };
     if awaited.is_some() {
         // Said first, so that our own answer does not pass for the last one.
         sheet.expect_one_more();
@@ -229,11 +226,13 @@ fn relay(worker: &Served<'_>, sheet: &Sheet, question: Question) {
     let is_asked = ask(worker.process, worker.process, asked).is_ok();
     let begin = Instant::now();
     let is_missing = || worker.sheet.answers(asked.number) <= worker.sheet.announced();
-    while is_asked && is_missing() && begin.elapsed() < PATIENCE {
+    loop {
         let state = worker.sheet.state();
-        if is_missing() {
-            worker.sheet.wait(state, PATIENCE.saturating_sub(begin.elapsed()));
+        let left = PATIENCE.saturating_sub(begin.elapsed());
+        if !is_asked || left.is_zero() || !is_missing() {
+            break;
         }
+        worker.sheet.wait(state, left);
     }
     let answers = worker.sheet.answers(asked.number);
     (1..answers).for_each(|_| sheet.expect_one_more());

@@ -66,22 +66,17 @@ impl Wait {
 }
 
 impl Waiting {
-    pub(crate) fn for_child(child: Pid) -> Option<Waiting> {
-        Waiting::note(child, None, 0)
-    }
-
-    pub(crate) fn for_worker(worker: Pid, file: BorrowedFd<'_>, code: u64) -> Option<Waiting> {
-        Waiting::note(worker, Some(Mapped::of(file).ok()?), code)
-    }
-
-    fn note(child: Pid, sheet: Option<Mapped>, code: u64) -> Option<Waiting> {
+    /// Notes that the calling thread waits for `child`; for a worker of the fork server, where its code begins and the file
+    /// that it answers into. `None` where there is no room.
+    pub(crate) fn new(child: Pid, served: Option<(u64, BorrowedFd<'_>)>) -> Option<Waiting> {
+        let sheet = served.map(|(_, file)| Mapped::of(file)).transpose().ok()?;
         let thread = gettid().as_raw();
         let is_ours =
             |wait: &&Wait| wait.thread.compare_exchange(0, thread, Ordering::Acquire, Ordering::Relaxed).is_ok();
         let wait = WAITS.iter().find(is_ours)?;
         let address = sheet.as_ref().map_or(ptr::null_mut(), |mapped| ptr::from_ref(mapped.sheet()).cast_mut());
         wait.sheet.store(address, Ordering::Relaxed);
-        wait.code.store(code, Ordering::Relaxed);
+        wait.code.store(served.map_or(0, |(code, _)| code), Ordering::Relaxed);
         // Last: without a child the entry says nothing.
         wait.child.store(child.as_raw(), Ordering::Release);
         Some(Waiting { wait, _sheet: sheet })
@@ -94,13 +89,17 @@ impl Drop for Waiting {
     }
 }
 
-/// Whom the calling thread waits for. Async-signal-safe, and for use in a handler alone: what it gives is good until the
-/// thread goes on.
-pub(crate) fn of<'a>(thread: i32) -> Option<Awaited<'a>> {
+/// Whom the calling thread waits for. Async-signal-safe.
+///
+/// # Safety
+/// To be called by a signal handler, and what it gives is not to be used when that has returned: the thread that it has
+/// interrupted unmaps the sheet.
+pub(crate) unsafe fn of_this_thread<'a>() -> Option<Awaited<'a>> {
+    let thread = gettid().as_raw();
     let wait = WAITS.iter().find(|wait| wait.thread.load(Ordering::Acquire) == thread)?;
     let child = Some(wait.child.load(Ordering::Acquire)).filter(|child| *child != 0).map(Pid::from_raw)?;
-    // SAFETY: it is null, or what this thread has mapped and unmaps after it has cleared the entry; and it does neither
-    // while its handler runs.
+    // SAFETY: it is null, or what this thread has mapped and unmaps after it has cleared the entry, which it cannot do while
+    // its handler runs.
     Some(match unsafe { wait.sheet.load(Ordering::Relaxed).as_ref() } {
         None => Awaited::Child(child),
         Some(sheet) => Awaited::Served(Served { process: child, sheet, code: wait.code.load(Ordering::Relaxed) }),

@@ -41,7 +41,7 @@ impl Room {
     pub(crate) fn ask(&self, process: Pid, threads: impl IntoIterator<Item = Pid>, then: Then) -> Option<Asked<'_>> {
         match self {
             Room::Shared(sheets) => sheets.ask(process, threads, then),
-            // It is asked once in its life, so that any number will do.
+            // All who ask it want the same, so that one number will do.
             Room::File(file) => Some(Asked::new(
                 Place::Own(Mapped::of(file.as_fd()).ok()?),
                 Question::to_worker(process.as_raw().cast_unsigned(), then),
