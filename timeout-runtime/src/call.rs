@@ -419,7 +419,7 @@ impl Call {
             site.trail.started(worker.pid());
             let supervisor = Supervisor::new(deadline, self.grace);
             let layout = worker.foreign_code();
-            match block::run(worker, supervisor, landing, self.cancel.as_ref(), &host.reaper) {
+            match block::run(worker, supervisor, landing, self.cancel.as_ref(), host) {
                 Verdict { outcome: Outcome::HookHeld, .. } => {
                     // Better a moment later with our hook than now with the host's, which may hang in the child, too. For
                     // a thread that stays in there for good, half the limit is enough.

@@ -16,8 +16,8 @@ use nix::{
 };
 
 use super::{
+    host::Host,
     kin,
-    reaper::Reaper,
     sample::{self, Prepared, Sample},
     supervise::{Action, Cause, Event, Outcome, Supervisor},
     tree,
@@ -64,10 +64,10 @@ pub(crate) fn run(
     mut supervisor: Supervisor,
     landing: &mut dyn Landing,
     cancel: Option<&Cancel>,
-    reaper: &'static Reaper,
+    host: &'static Host,
 ) -> Verdict {
     let mut vigil =
-        Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due, reaper };
+        Vigil { begin: Instant::now(), checks: 0, alarm: None, told: None, seen: None, look: Look::Due, host };
     let waiting = sampler::wait_for(worker.pid(), worker.foreign_code().zip(worker.origin().room.file()));
     let (outcome, has_descendants) = vigil.drive(&mut worker, &mut supervisor, landing, cancel);
     drop(waiting);
@@ -85,7 +85,7 @@ pub(crate) fn run(
     match outcome {
         Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
         _ if has_descendants => tree::kill(&mut worker),
-        _ => worker.signal_group(Signal::SIGKILL),
+        _ => drop(worker.signal_group(Signal::SIGKILL)),
     }
     let end = match outcome {
         // It has said what it used, and is the fork server's.
@@ -95,7 +95,7 @@ pub(crate) fn run(
         _ => worker.wait_briefly(PATIENCE),
     };
     if let Some(corpse) = worker.into_corpse() {
-        reaper.bury(corpse);
+        host.reaper.bury(corpse);
     }
     Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage), sample, threads }
 }
@@ -111,7 +111,7 @@ struct Vigil {
     /// What it was seen to have used when the call ended.
     seen: Option<Usage>,
     look: Look,
-    reaper: &'static Reaper,
+    host: &'static Host,
 }
 
 /// A look at the child when its time is over.
@@ -298,8 +298,13 @@ impl Vigil {
         if self.alarm.is_none() {
             // A child that computes may well do so on this very core, as its caller has slept. One that sleeps is sooner
             // woken from here if it stays.
-            if !kin::is_asleep(worker.pid()) {
-                sched::keep_off_this_core(worker.pid());
+            match kin::is_asleep(worker.pid()) {
+                false => sched::keep_off_this_core(worker.pid()),
+                // Nobody in there can be changing what it has mapped.
+                true if worker.foreign_code().is_none() && kin::threads_of(worker.pid()) == Some(1) => {
+                    self.host.places.map_in(worker.pid());
+                }
+                true => {}
             }
             self.alarm = Some(Alarm::set());
         }
@@ -309,7 +314,7 @@ impl Vigil {
                 self.look = Look::Ready(sample::prepare(worker));
                 // The fork server buries its own.
                 if worker.foreign_code().is_none() {
-                    self.reaper.call_attendant();
+                    self.host.reaper.call_attendant();
                 }
                 Duration::ZERO
             }

@@ -10,6 +10,7 @@ use crate::{
         crash,
         futex::Gate,
         leaked::Leaked,
+        prefault::Places,
         process::{self, AloneFlag},
         thread, unwind,
     },
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) terminal: Terminal,
     pub(crate) streams: Streams,
     pub(crate) zygotes: Zygotes,
+    /// What a late child is given ahead.
+    pub(crate) places: Places,
     alone: AloneFlag,
 }
 
@@ -63,6 +66,7 @@ impl Host {
                     terminal: Terminal::new(),
                     streams: Streams::default(),
                     zygotes: Zygotes::default(),
+                    places: Places::find(),
                     alone: AloneFlag::find(),
                 }
             },

@@ -4,6 +4,8 @@ use std::fs;
 
 use nix::unistd::Pid;
 
+use crate::sys::procfs::{Directory, File};
+
 /// The children of a process.
 pub(crate) struct Children {
     /// Those of every thread, oldest first, living and dead. Empty without `/proc`.
@@ -14,11 +16,13 @@ pub(crate) struct Children {
 
 /// Reads the children of a process.
 pub(crate) fn children(pid: Pid) -> Children {
-    // One descriptor at a time, as the host may have no more: an entry keeps its directory open.
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let tasks: Vec<_> = tasks.map(|task| task.path().join("children")).collect();
     let mut children = Children { list: Vec::new(), threads: 0 };
-    for text in tasks.into_iter().filter_map(|task| fs::read_to_string(task).ok()) {
+    // One descriptor at a time, as the host may have no more.
+    let Ok(threads) = Directory::of_threads(pid).map(|directory| directory.numbers(usize::MAX)) else {
+        return children;
+    };
+    for thread in threads {
+        let Ok(text) = File::of_thread(pid, thread, "children").and_then(|file| file.text()) else { continue };
         children.list.extend(text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
         children.threads += 1;
     }
@@ -39,6 +43,11 @@ pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
 /// Whether the main thread of a process sleeps, as one that waits for a lock does.
 pub(crate) fn is_asleep(pid: Pid) -> bool {
     state_of(pid) == Some('S')
+}
+
+/// How many threads a process has.
+pub(crate) fn threads_of(pid: Pid) -> Option<usize> {
+    stat_field(pid, 17)?.parse().ok()
 }
 
 /// Whether a process is stopped.

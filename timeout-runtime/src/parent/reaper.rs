@@ -58,7 +58,7 @@ const FULL: u8 = 2;
 const NONE: i32 = -1;
 const NO_STAGE: u32 = u32::MAX;
 
-/// The longest time between two looks at the corpses.
+/// The time between two looks at the corpses.
 const ROUND: Duration = Duration::from_millis(2);
 
 /// So many corpses are not left to the attendant alone.
@@ -178,14 +178,13 @@ impl Grave {
 }
 
 impl Chore for Reaper {
-    /// Looks in growing steps: most corpses are ready at once, and a large one takes its time.
+    /// Never looks at once: it would take the core from a caller that is about to return.
     fn run(&'static self) {
-        let (mut pause, mut idle) = (Duration::from_micros(100), Duration::ZERO);
+        let mut idle = Duration::ZERO;
         loop {
-            bare::sleep(pause);
-            idle = if self.taken.load(Ordering::SeqCst) == 0 { idle.saturating_add(pause) } else { Duration::ZERO };
+            bare::sleep(ROUND);
+            idle = if self.taken.load(Ordering::SeqCst) == 0 { idle.saturating_add(ROUND) } else { Duration::ZERO };
             self.look();
-            pause = pause.saturating_mul(2).min(ROUND);
             if idle >= LINGER {
                 self.is_attended.store(false, Ordering::SeqCst);
                 // Whoever buried before that counted on us, and whoever does after it calls the next one.

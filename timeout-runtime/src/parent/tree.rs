@@ -18,7 +18,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, poll},
     sys::signal::{self, Signal},
-    unistd::Pid,
+    unistd::{Pid, getpgid},
 };
 
 use super::{
@@ -45,8 +45,11 @@ pub(crate) fn kill(worker: &mut Worker) {
     if worker.lives() {
         sched::keep_off_this_core(worker.pid());
     }
-    worker.signal(Signal::SIGKILL);
-    worker.signal_group(Signal::SIGKILL);
+    // Stopped, it stays where it is. A second signal would wait for the first to be taken, which is on another core.
+    let is_in_group = worker.is_halted() && getpgid(Some(worker.pid())) == Ok(worker.pid());
+    if !(worker.signal_group(Signal::SIGKILL) && is_in_group) {
+        worker.signal(Signal::SIGKILL);
+    }
 }
 
 /// Asks the child and everything below it to end, stopped processes too.

@@ -243,8 +243,8 @@ impl Worker {
     }
 
     /// Sends a signal to every process that stayed in the child's group. To be called before the child is reaped: its
-    /// corpse keeps the group's number from being given away.
-    pub(crate) fn signal_group(&self, signal: Signal) {
+    /// corpse keeps the group's number from being given away. `false` if nobody could be reached.
+    pub(crate) fn signal_group(&self, signal: Signal) -> bool {
         let group = Pid::from_raw(-self.process.pid.as_raw());
         let sent = match self.pidfd() {
             Some(pidfd) => pidfd::signal_group(pidfd, signal),
@@ -255,6 +255,7 @@ impl Worker {
         if let (Ok(()), Signal::SIGKILL, Parent::Zygote { is_killed, .. }) = (sent, signal, &self.process.parent) {
             is_killed.set(true);
         }
+        sent.is_ok()
     }
 
     /// Waits for the end of a child whose group has been killed, but not for long.

@@ -23,6 +23,7 @@ pub(crate) mod loan;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod place;
+pub(crate) mod prefault;
 pub(crate) mod process;
 pub(crate) mod procfs;
 #[cfg(feature = "fastrand")]

@@ -93,11 +93,26 @@ impl File {
 
     /// Reads what it says now, as much of it as there is room for.
     pub(crate) fn read<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+        self.read_from(0, buffer)
+    }
+
+    fn read_from<'a>(&self, offset: usize, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
         loop {
-            match pread(&self.0, buffer, 0) {
+            match pread(&self.0, buffer, offset as libc::off_t) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
                 Ok(length) => return Ok(&buffer[..length]),
+            }
+        }
+    }
+
+    /// Reads all that it says.
+    pub(crate) fn text(&self) -> Result<String> {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 512]);
+        loop {
+            match self.read_from(bytes.len(), &mut piece)? {
+                [] => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                more => bytes.extend_from_slice(more),
             }
         }
     }

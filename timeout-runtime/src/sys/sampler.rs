@@ -160,7 +160,7 @@ pub(crate) fn ask(process: Pid, thread: Pid, question: Question) -> Result<()> {
     Errno::result(sent).map(drop)
 }
 
-extern "C" fn on_question(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+pub(super) extern "C" fn on_question(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     // SAFETY: the kernel passes a valid pointer to an SA_SIGINFO handler.
     let info = unsafe { &*info };

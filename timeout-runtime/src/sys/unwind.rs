@@ -23,6 +23,11 @@ unsafe extern "C" {
     fn _Unwind_FindEnclosingFunction(address: *mut c_void) -> *mut c_void;
 }
 
+/// Where the unwinder's own code lies.
+pub(super) fn code() -> usize {
+    _Unwind_Backtrace as *const () as usize
+}
+
 /// The innermost frames of a stack, each by an address inside the instruction that is under way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frames {

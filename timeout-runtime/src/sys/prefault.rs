@@ -1,0 +1,160 @@
+//! What a child's handler needs of the program's files, mapped in the child from outside and ahead.
+//!
+//! A forked process has copies of its host's pages, but those of files, such as code and the tables for walks, are mapped
+//! when they are first touched: some at once, in some microseconds. A handler that walks the stack touches more than a
+//! dozen such places, which takes it longer than the walk. To read a place from outside maps it just as well, and
+//! that can be done while everybody waits anyway.
+
+#![expect(unsafe_code, reason = "process_vm_readv(2), and the list of what is loaded")]
+
+use std::{
+    ffi::{c_int, c_void},
+    slice,
+};
+
+use nix::{errno::Errno, libc, unistd::Pid};
+
+use super::{process, sampler, unwind};
+
+/// Addresses in this process, and in every copy of it, one for each piece that the kernel maps at once.
+pub(crate) struct Places(Vec<usize>);
+
+/// The kernel maps so much around a place, if that is in memory (`fault_around_bytes`).
+const PIECE: usize = 64 << 10;
+
+/// What is larger is not mapped whole.
+const SMALL: usize = 512 << 10;
+
+/// Of a program with more than this, the rest is left to the handler.
+const MOST: usize = 128;
+
+impl Places {
+    /// Finds them among what is loaded now: small files, which the unwinder's and the linker's are, the tables of all,
+    /// and the functions of larger ones.
+    pub(crate) fn find() -> Places {
+        let functions = [
+            sampler::on_question as *const (),
+            unwind::interrupted as *const (),
+            process::usage as *const (),
+            libc::getpid as *const (),
+            libc::getppid as *const (),
+            libc::gettid as *const (),
+            libc::getrusage as *const (),
+            libc::memcpy as *const (),
+            libc::raise as *const (),
+            libc::syscall as *const (),
+        ];
+        let mut places = functions.map(|function| function as usize).to_vec();
+        // SAFETY: `add_module` has the type asked for, and its argument lives for the whole call.
+        unsafe { libc::dl_iterate_phdr(Some(add_module), (&raw mut places).cast()) };
+        places.truncate(MOST);
+        Places(places)
+    }
+
+    /// Maps them in a copy of this process. It waits for whoever changes what that process has mapped, so nobody in there
+    /// should be able to.
+    ///
+    /// Where it is forbidden, the handler takes longer.
+    pub(crate) fn map_in(&self, process: Pid) {
+        let (mut bytes, mut left) = ([0u8; MOST], &self.0[..]);
+        while !left.is_empty() {
+            let piece = |place: &usize| libc::iovec { iov_base: *place as *mut c_void, iov_len: 1 };
+            let remote: Vec<_> = left.iter().map(piece).collect();
+            let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+            let (process, count) = (process.as_raw(), remote.len() as libc::c_ulong);
+            // SAFETY: both lists are of the lengths given, and the buffer has a byte for each place.
+            let read = unsafe { libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), count, 0) };
+            let mapped = match Errno::result(read) {
+                // Not negative.
+                Ok(read) => read.unsigned_abs(),
+                Err(Errno::EFAULT) => 0,
+                Err(_) => return,
+            };
+            // The next one is the kernel's own, or the process has unmapped it.
+            left = left.get(mapped + 1..).unwrap_or_default();
+        }
+    }
+}
+
+/// Adds the pieces of one loaded file.
+extern "C" fn add_module(info: *mut libc::dl_phdr_info, _size: usize, places: *mut c_void) -> c_int {
+    // SAFETY: the linker passes what it knows of a file.
+    let info = unsafe { &*info };
+    // SAFETY: and what `find` has given it.
+    let places = unsafe { &mut *places.cast::<Vec<usize>>() };
+    // SAFETY: takes and gives a number.
+    if info.dlpi_addr == unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } {
+        // The kernel's own code is no file, and mapped everywhere.
+        return 0;
+    }
+    // SAFETY: there are that many headers.
+    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+    // Both are sizes and addresses of this process.
+    let range = |header: &libc::Elf64_Phdr| {
+        let start = (info.dlpi_addr + header.p_vaddr) as usize;
+        start..start + header.p_memsz as usize
+    };
+    let is_needed = |header: &&libc::Elf64_Phdr| {
+        let is_read_only = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+        header.p_type == libc::PT_GNU_EH_FRAME || (is_read_only && range(header).len() <= SMALL)
+    };
+    let pieces = headers.iter().filter(is_needed).map(range).flat_map(|range| {
+        let others = (range.start / PIECE + 1..).map(|piece| piece * PIECE).take_while(move |place| *place < range.end);
+        [range.start].into_iter().chain(others)
+    });
+    // The unwinder's come first, whatever else is loaded.
+    let is_unwinder = headers.iter().any(|header| range(header).contains(&unwind::code()));
+    let at = if is_unwinder { 0 } else { places.len() };
+    places.splice(at..at, pieces);
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::FileExt};
+
+    use nix::{
+        sys::{
+            signal::{Signal, kill},
+            wait::waitpid,
+        },
+        unistd::{SysconfVar, pause, sysconf},
+    };
+
+    use super::*;
+
+    /// How many places a process has mapped, as proc_pid_pagemap(5) tells.
+    fn mapped(places: &Places, process: Pid) -> usize {
+        const PRESENT: u64 = 1 << 63;
+        let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap() as usize;
+        let map = File::open(format!("/proc/{process}/pagemap")).unwrap();
+        let is_mapped = |place: &&usize| {
+            let mut entry = [0; 8];
+            map.read_exact_at(&mut entry, (**place / page * 8) as u64).unwrap();
+            u64::from_ne_bytes(entry) & PRESENT != 0
+        };
+        places.0.iter().filter(is_mapped).count()
+    }
+
+    #[test]
+    fn a_copy_has_the_places_mapped_that_it_had_not() {
+        let mut places = Places::find();
+        // One that nobody has is passed over.
+        places.0.insert(0, 8);
+        let child = process::fork(|| {
+            loop {
+                pause();
+            }
+        });
+        let child = child.unwrap();
+        let before = mapped(&places, child);
+        places.map_in(child);
+        let after = mapped(&places, child);
+        kill(child, Signal::SIGKILL).unwrap();
+        waitpid(child, None).unwrap();
+        assert!(before < after / 2, "{before} of {} were mapped before", places.0.len());
+        assert_eq!(after, places.0.len() - 1);
+        // It is gone: that does no harm.
+        places.map_in(child);
+    }
+}
