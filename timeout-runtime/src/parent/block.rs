@@ -82,10 +82,12 @@ pub(crate) fn run(
         _ => told.or(seen).or_else(|| worker.usage_so_far()),
     };
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
+    let is_held = matches!(outcome, Outcome::Late | Outcome::Cancelled) && tree::hold(&mut worker);
     match outcome {
-        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
+        Outcome::Late | Outcome::Cancelled => {}
+        Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
         _ if has_descendants => tree::kill(&mut worker),
-        _ => drop(worker.signal_group(Signal::SIGKILL)),
+        _ => worker.signal_group(Signal::SIGKILL),
     }
     let end = match outcome {
         // It has said what it used, and is the fork server's.
@@ -94,7 +96,7 @@ pub(crate) fn run(
         Outcome::Value | Outcome::Late | Outcome::Cancelled => worker.reap(),
         _ => worker.wait_briefly(PATIENCE),
     };
-    if let Some(corpse) = worker.into_corpse() {
+    if let Some(corpse) = worker.into_corpse(is_held) {
         host.reaper.bury(corpse);
     }
     Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage), sample, threads }
