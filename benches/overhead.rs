@@ -161,9 +161,9 @@ fn dirties_a_gibibyte() {
 }
 
 fn lateness(machine: &str) {
-    lateness_of(&format!("sleeping child, {machine}"), LIMIT, 100, || drop(sleeps()));
-    lateness_of(&format!("spinning child, {machine}"), LIMIT, 100, || drop(spins()));
-    lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 12, || drop(dirties_a_gibibyte()));
+    lateness_of(&format!("sleeping child, {machine}"), LIMIT, 300, || drop(sleeps()));
+    lateness_of(&format!("spinning child, {machine}"), LIMIT, 300, || drop(spins()));
+    lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 36, || drop(dirties_a_gibibyte()));
 }
 
 /// How late a call is, and in turn with it a bare sleep, of a thread that has nothing to do when it wakes: that is the

@@ -74,7 +74,7 @@ fn patience(handling: Handling, threads: usize) -> Duration {
     }
 }
 
-/// Makes a look at a child ready. It takes some 0.1 ms and asks nothing of the child.
+/// Makes a look at a child ready, and its threads quick to wake. It takes some 0.1 ms and asks nothing of the child.
 pub(crate) fn prepare(worker: &Worker) -> Prepared {
     let pid = worker.pid();
     tree::prepare(pid);
@@ -83,7 +83,8 @@ pub(crate) fn prepare(worker: &Worker) -> Prepared {
     };
     let others = directory.numbers(SLOTS).into_iter().filter(|thread| *thread != pid);
     let threads = std::iter::once(pid).chain(others).map(|thread| (thread, activity::name(&directory, thread)));
-    Prepared { threads: threads.collect(), main: activity::Files::open(&directory, pid) }
+    let threads: Vec<_> = threads.inspect(|(thread, _)| sched::hurry(*thread)).collect();
+    Prepared { threads, main: activity::Files::open(&directory, pid) }
 }
 
 /// Looks at a child whose time is over; `then` is whether it goes on for its grace.
@@ -96,7 +97,6 @@ pub(crate) fn take(worker: &Worker, prepared: Prepared, alarm: &Alarm, then: The
     let Prepared { threads, main } = prepared;
     let activity = main.map_or_else(|| activity::of(pid), |main| main.activity());
     let mut sample = Sample { doing: Doing { activity, cpu: cpu(pid) }, ..Sample::default() };
-    threads.iter().for_each(|(thread, _)| sched::hurry(*thread));
     // The first of several that stops would keep the others from answering.
     let then = if threads.len() == 1 { then } else { Then::GoesOn };
     let Some(asked) = worker.origin().room.ask(pid, threads.iter().map(|(thread, _)| *thread), then) else {

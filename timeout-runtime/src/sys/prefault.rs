@@ -16,6 +16,11 @@ use nix::{errno::Errno, libc, unistd::Pid};
 
 use super::{process, sampler, unwind};
 
+unsafe extern "C" {
+    /// The unwinder asks it whether it has been made ready.
+    fn pthread_once();
+}
+
 /// Addresses in this process, and in every copy of it, one for each piece that the kernel maps at once.
 pub(crate) struct Places(Vec<usize>);
 
@@ -36,11 +41,15 @@ impl Places {
             sampler::on_question as *const (),
             unwind::interrupted as *const (),
             process::usage as *const (),
+            Errno::last_raw as *const (),
+            libc::__errno_location as *const (),
             libc::getpid as *const (),
             libc::getppid as *const (),
             libc::gettid as *const (),
             libc::getrusage as *const (),
             libc::memcpy as *const (),
+            libc::memset as *const (),
+            pthread_once as *const (),
             libc::raise as *const (),
             libc::syscall as *const (),
         ];

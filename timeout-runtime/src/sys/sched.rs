@@ -74,7 +74,7 @@ impl Drop for Alarm {
     }
 }
 
-/// Has a thread of a child that sleeps get a core as soon as it is woken, for what little it has left to do.
+/// Has a thread of a child that sleeps get a core as soon as it is woken, for what little it will have left to do then.
 pub(crate) fn hurry(thread: Pid) {
     if let Some(attributes) = fair(thread) {
         set(thread, &Attributes { runtime: SHORT, ..attributes });
