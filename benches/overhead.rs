@@ -1,4 +1,5 @@
-//! What a timed call costs beside a bare fork, all in one run: `cargo bench -p timeout-suite`.
+//! What a timed call costs beside a bare fork, all in one run: `cargo bench -p timeout-suite`. With `--bench overhead -- late`
+//! it is only measured how late a call is.
 //!
 //! The bare loop is `pipe2`, `fork`, an 8-byte write, `poll`, `read` and `waitpid`, and nothing else. Whatever is compared
 //! is interleaved call by call, so that a noisy machine disturbs both alike: read the ratios. Nothing here asserts a time.
@@ -6,6 +7,7 @@
 #![expect(unsafe_code, reason = "the bare fork to compare with, and memory of a known page size")]
 
 use std::{
+    env,
     hint::black_box,
     process::{Child, Command, Stdio},
     thread,
@@ -26,6 +28,17 @@ fn main() {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     println!("{cores} cores; times in microseconds; the ratio is of the medians, to the bare row above\n");
 
+    if !env::args().any(|argument| argument == "late") {
+        costs();
+    }
+    println!("\n| late by | median | p99 | earliest | a bare sleep: median | p99 |\n|---|---|---|---|---|---|");
+    lateness("idle");
+    let busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
+    lateness("all cores busy");
+    drop(busy);
+}
+
+fn costs() {
     println!("| a call that returns 8 bytes | median | p99 | ratio |\n|---|---|---|---|");
     small_calls("small host", 1500);
     back_to_back("small host, back to back with its reap", 20);
@@ -36,12 +49,6 @@ fn main() {
     println!("\n| a `Vec<u8>` as result | median | p99 | ratio |\n|---|---|---|---|");
     results("1 MiB", MIB, 300);
     results("64 MiB", 64 * MIB, 15);
-
-    println!("\n| late by | median | p99 | earliest | a bare sleep: median | p99 |\n|---|---|---|---|---|---|");
-    lateness("idle");
-    let busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
-    lateness("all cores busy");
-    drop(busy);
 }
 
 // ---- Calls ----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ use crate::{
         fault::{self, Op},
         pidfd::Status,
         pipe,
+        prefault::Places,
         sampler::{self, Then},
         sched::{self, Alarm},
     },
@@ -304,7 +305,7 @@ impl Vigil {
                 false => sched::keep_off_this_core(worker.pid()),
                 // Nobody in there can be changing what it has mapped.
                 true if worker.foreign_code().is_none() && kin::threads_of(worker.pid()) == Some(1) => {
-                    self.host.places.map_in(worker.pid());
+                    self.host.places.get_or_replace(|_| true, Places::find).map_in(worker.pid());
                 }
                 true => {}
             }

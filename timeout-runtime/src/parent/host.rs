@@ -37,8 +37,8 @@ pub(crate) struct Host {
     pub(crate) terminal: Terminal,
     pub(crate) streams: Streams,
     pub(crate) zygotes: Zygotes,
-    /// What a late child is given ahead.
-    pub(crate) places: Places,
+    /// What a late child is given ahead, found for the first.
+    pub(crate) places: Leaked<Places>,
     alone: AloneFlag,
 }
 
@@ -66,7 +66,7 @@ impl Host {
                     terminal: Terminal::new(),
                     streams: Streams::default(),
                     zygotes: Zygotes::default(),
-                    places: Places::find(),
+                    places: Leaked::new(),
                     alone: AloneFlag::find(),
                 }
             },

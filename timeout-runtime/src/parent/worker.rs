@@ -20,7 +20,7 @@ use nix::{
 };
 
 use super::{
-    flights::Flight,
+    flights::{Flights, InFlight},
     kin,
     reaper::Corpse,
     zygote::{Waiting, Zygote},
@@ -42,9 +42,7 @@ use crate::{
 /// The process that runs one call.
 pub(crate) struct Worker {
     process: Process,
-    /// Dropped before `pipe`, whose descriptor it enters.
-    _flight: Option<Flight>,
-    pipe: OwnedFd,
+    pipe: InFlight,
     token: Token,
     stage: Option<StageCell>,
     origin: Origin,
@@ -94,22 +92,15 @@ pub(crate) struct End {
 
 impl Worker {
     /// Takes over a child that has just been forked.
-    pub(crate) fn new(
-        pid: Pid,
-        pipe: OwnedFd,
-        flight: Option<Flight>,
-        token: Token,
-        stage: Option<StageCell>,
-        origin: Origin,
-    ) -> Worker {
+    pub(crate) fn new(pid: Pid, pipe: InFlight, token: Token, stage: Option<StageCell>, origin: Origin) -> Worker {
         // The number is not free before we reap, so the descriptor is of our child or, if somebody else has reaped it
         // already, there is none.
         let process = Process { pid, pidfd: pidfd::open(pid).ok(), parent: Parent::Host };
-        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+        Worker { process, pipe, token, stage, origin, end: None }
     }
 
     /// Takes over a child of the fork server that has got its order.
-    pub(crate) fn of_zygote(waiting: Waiting, zygote: Arc<Zygote>, flight: Option<Flight>, token: Token) -> Worker {
+    pub(crate) fn of_zygote(waiting: Waiting, zygote: Arc<Zygote>, flights: &'static Flights, token: Token) -> Worker {
         let Waiting { pid, pidfd, pipe, line, sheet, slot, code } = waiting;
         // It is forked from one thread.
         let origin = Origin { threads: 0, room: Room::File(sheet) };
@@ -119,7 +110,7 @@ impl Worker {
             pidfd: Some(pidfd),
             parent: Parent::Zygote { line, zygote, slot, code, is_killed: Cell::new(false) },
         };
-        Worker { process, _flight: flight, pipe, token, stage, origin, end: None }
+        Worker { process, pipe: flights.enter(pipe), token, stage, origin, end: None }
     }
 
     /// Where a worker of the fork server reads its order, and its descriptor.
@@ -276,7 +267,7 @@ impl Worker {
         match (self.end, &self.process.parent) {
             (Some(_), _) | (_, Parent::Zygote { .. }) => None,
             (None, Parent::Host) => {
-                Some(Corpse { held: is_held.then_some(self.pipe), ..self.process.into_corpse(self.stage) })
+                Some(Corpse { held: is_held.then(|| self.pipe.into_fd()), ..self.process.into_corpse(self.stage) })
             }
         }
     }

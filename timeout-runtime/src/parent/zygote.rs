@@ -27,12 +27,12 @@ use nix::{
 };
 
 use super::{
-    flights::{Flight, Flights},
+    flights::{Flights, InFlight},
     kin,
 };
 use crate::{
     deadline::Deadline,
-    sys::{environment, fd, fdpass, futex::Gate, image, pidfd, pipe, process, shared::Pages, spawn},
+    sys::{environment, fdpass, futex::Gate, image, pidfd, pipe, process, shared::Pages, spawn},
     wire::{
         stage::{ServedStages, Stage},
         zygote::{Answer, LONGEST, MOST_PRELOADS, Request},
@@ -52,11 +52,9 @@ pub(crate) struct Zygotes {
 pub(crate) struct Zygote {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Dropped before the two, whose descriptors they enter: a forked child must not keep them.
-    _flights: [Option<Flight>; 2],
-    control: OwnedFd,
+    control: InFlight,
     /// The reading end of a pipe whose other end the server has: the kernel kills it when this one is closed.
-    _life: OwnedFd,
+    _life: InFlight,
     stages: ServedStages,
     /// What it was started with.
     environment: Vec<CString>,
@@ -177,9 +175,9 @@ impl Zygote {
         let zygote = Zygote {
             pid: spawned.pid,
             pidfd: spawned.pidfd,
-            _flights: [&control, &life].map(|end| flights.enter(fd::number(end))),
-            control,
-            _life: life,
+            // A forked child must not keep them.
+            control: flights.enter(control),
+            _life: flights.enter(life),
             stages: ServedStages::in_file(page.as_fd()),
             environment,
             rights,
@@ -308,8 +306,8 @@ impl Zygote {
     }
 
     fn look(&self, worker: &Waiting) -> Ready {
-        let fds = [&worker.pidfd, &self.pidfd, &self.control];
-        let mut polled = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        let fds = [worker.pidfd.as_fd(), self.pidfd.as_fd(), self.control.as_fd()];
+        let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let _ = ppoll(&mut polled, Some(TimeSpec::from(Duration::ZERO)), None);
         let [worker_is_gone, server_is_gone, another_waits] = polled.map(|polled| polled.any().unwrap_or(false));
         Ready { worker_is_gone, server_is_gone, another_waits }
@@ -343,7 +341,7 @@ impl Rights {
     }
 }
 
-fn is_readable(fd: &OwnedFd, patience: Option<Duration>) -> bool {
+fn is_readable(fd: &impl AsFd, patience: Option<Duration>) -> bool {
     let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     ppoll(&mut polled, patience.map(TimeSpec::from), None).is_ok_and(|ready| ready > 0)
 }

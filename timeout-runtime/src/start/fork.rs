@@ -31,8 +31,8 @@ pub(crate) fn start(
     let token = new_token(host);
     let stage = host.stages.take();
     let (read, write) = pipe::pipe().map_err(|errno| NoChild::failed("pipe", errno))?;
-    let flight = host.flights.enter(read.as_raw_fd());
     let reading_end = read.as_raw_fd();
+    let read = host.flights.enter(read);
     let threads = host.threads();
     let has_terminal = host.terminal.is_there(Instant::now());
     let stdio = host.streams.hold(threads, deadline);
@@ -68,7 +68,7 @@ pub(crate) fn start(
     let stage = ours.take().and_then(|(_, stage)| stage);
     drop(passage);
     let pid = forked.map_err(|errno| NoChild::failed("fork", errno))?;
-    Ok(Worker::new(pid, read, flight, token, stage, Origin { threads, room: Room::Shared(&host.sheets) }))
+    Ok(Worker::new(pid, read, token, stage, Origin { threads, room: Room::Shared(&host.sheets) }))
 }
 
 /// A number that no other call of this program, and no chance, puts on a pipe.

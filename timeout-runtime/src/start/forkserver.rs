@@ -129,8 +129,7 @@ fn send(
     if is_small {
         arguments.with(0, |bytes| first.extend_from_slice(bytes));
     }
-    let flight = host.flights.enter(fd::number(&waiting.pipe));
-    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), flight, token);
+    let worker = Worker::of_zygote(waiting, Arc::clone(zygote), &host.flights, token);
     let mut sent = send_all(&worker, &first, &fds, deadline, cancel)?;
     for piece in 0..if is_small { 0 } else { arguments.pieces() } {
         if sent == Sent::Whole {

@@ -103,8 +103,20 @@ pub(crate) fn translate(address: u64, start: u64) -> Option<u64> {
     (start != 0 && code.contains(&here)).then_some(here as u64)
 }
 
+/// Where the program's own file has its tables for walks of stacks.
+pub(super) fn tables() -> Option<Range<usize>> {
+    segments()?.find(|(segment, _)| segment.p_type == libc::PT_GNU_EH_FRAME).map(|(_, range)| range)
+}
+
 /// Where the code of this crate lies in memory, if it is in the program's own file.
 fn code() -> Option<Range<usize>> {
+    let here = number_of as *const () as usize;
+    let is_code = |segment: &libc::Elf64_Phdr| segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_X != 0;
+    segments()?.find(|(segment, range)| is_code(segment) && range.contains(&here)).map(|(_, range)| range)
+}
+
+/// The segments of the program's own file, and where they lie in memory.
+fn segments() -> Option<impl Iterator<Item = (libc::Elf64_Phdr, Range<usize>)>> {
     let headers = auxiliary(libc::AT_PHDR)? as *const libc::Elf64_Phdr;
     let count = auxiliary(libc::AT_PHNUM)?;
     if auxiliary(libc::AT_PHENT)? != size_of::<libc::Elf64_Phdr>() {
@@ -119,15 +131,13 @@ fn code() -> Option<Range<usize>> {
         return None;
     }
     let moved_by = entry.wrapping_sub(usize::try_from(header.e_entry).ok()?);
-    let here = number_of as *const () as usize;
-    (0..count).find_map(|index| {
+    Some((0..count).filter_map(move |index| {
         // SAFETY: the kernel says that there are `count` headers, which stay mapped.
         let segment = unsafe { headers.wrapping_add(index).read_unaligned() };
         let start = moved_by.wrapping_add(usize::try_from(segment.p_vaddr).ok()?);
-        let code = start..start.checked_add(usize::try_from(segment.p_memsz).ok()?)?;
-        let is_code = segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_X != 0;
-        (is_code && code.contains(&here)).then_some(code)
-    })
+        let end = start.checked_add(usize::try_from(segment.p_memsz).ok()?)?;
+        Some((segment, start..end))
+    }))
 }
 
 fn auxiliary(kind: libc::c_ulong) -> Option<usize> {

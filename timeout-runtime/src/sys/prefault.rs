@@ -5,16 +5,13 @@
 //! dozen such places, which takes it longer than the walk. To read a place from outside maps it just as well, and
 //! that can be done while everybody waits anyway.
 
-#![expect(unsafe_code, reason = "process_vm_readv(2), and the list of what is loaded")]
+#![expect(unsafe_code, reason = "process_vm_readv(2) has no wrapper that asks for single bytes")]
 
-use std::{
-    ffi::{c_int, c_void},
-    slice,
-};
+use std::{ffi::c_void, fs::File, io::Read, ops::Range};
 
 use nix::{errno::Errno, libc, unistd::Pid};
 
-use super::{process, sampler, unwind};
+use super::{image, process, sampler, unwind};
 
 unsafe extern "C" {
     /// The unwinder asks it whether it has been made ready.
@@ -30,12 +27,16 @@ const PIECE: usize = 64 << 10;
 /// What is larger is not mapped whole.
 const SMALL: usize = 512 << 10;
 
+/// Where a process has mapped more than this, the rest is not looked at: it takes too long.
+const LONGEST: u64 = 256 << 10;
+
 /// Of a program with more than this, the rest is left to the handler.
 const MOST: usize = 128;
 
 impl Places {
-    /// Finds them among what is loaded now: small files, which the unwinder's and the linker's are, the tables of all,
-    /// and the functions of larger ones.
+    /// Finds them among what is loaded now: small files, which the unwinder's and the linker's are, the program's tables,
+    /// and the functions of larger files. It asks the kernel, as the linker's list has a lock, which in a forked process
+    /// may be held for ever.
     pub(crate) fn find() -> Places {
         let functions = [
             sampler::on_question as *const (),
@@ -54,8 +55,14 @@ impl Places {
             libc::syscall as *const (),
         ];
         let mut places = functions.map(|function| function as usize).to_vec();
-        // SAFETY: `add_module` has the type asked for, and its argument lives for the whole call.
-        unsafe { libc::dl_iterate_phdr(Some(add_module), (&raw mut places).cast()) };
+        let mut maps = Vec::new();
+        let _ = File::open("/proc/self/maps").and_then(|file| file.take(LONGEST).read_to_end(&mut maps));
+        let maps = String::from_utf8_lossy(&maps);
+        let files: Vec<_> = maps.lines().filter_map(file).filter(|range| range.len() <= SMALL).collect();
+        // The unwinder's come first, whatever else is loaded.
+        let (first, rest): (Vec<_>, Vec<_>) = files.into_iter().partition(|range| range.contains(&unwind::code()));
+        let ranges = first.into_iter().chain(image::tables()).chain(rest);
+        places.extend(ranges.flat_map(pieces));
         places.truncate(MOST);
         Places(places)
     }
@@ -85,37 +92,19 @@ impl Places {
     }
 }
 
-/// Adds the pieces of one loaded file.
-extern "C" fn add_module(info: *mut libc::dl_phdr_info, _size: usize, places: *mut c_void) -> c_int {
-    // SAFETY: the linker passes what it knows of a file.
-    let info = unsafe { &*info };
-    // SAFETY: and what `find` has given it.
-    let places = unsafe { &mut *places.cast::<Vec<usize>>() };
-    // SAFETY: takes and gives a number.
-    if info.dlpi_addr == unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } {
-        // The kernel's own code is no file, and mapped everywhere.
-        return 0;
-    }
-    // SAFETY: there are that many headers.
-    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    // Both are sizes and addresses of this process.
-    let range = |header: &libc::Elf64_Phdr| {
-        let start = (info.dlpi_addr + header.p_vaddr) as usize;
-        start..start + header.p_memsz as usize
-    };
-    let is_needed = |header: &&libc::Elf64_Phdr| {
-        let is_read_only = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-        header.p_type == libc::PT_GNU_EH_FRAME || (is_read_only && range(header).len() <= SMALL)
-    };
-    let pieces = headers.iter().filter(is_needed).map(range).flat_map(|range| {
-        let others = (range.start / PIECE + 1..).map(|piece| piece * PIECE).take_while(move |place| *place < range.end);
-        [range.start].into_iter().chain(others)
-    });
-    // The unwinder's come first, whatever else is loaded.
-    let is_unwinder = headers.iter().any(|header| range(header).contains(&unwind::code()));
-    let at = if is_unwinder { 0 } else { places.len() };
-    places.splice(at..at, pieces);
-    0
+/// The memory in a line of proc_pid_maps(5), if it is of a file and only read.
+fn file(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let (rights, path) = (words.next()?, words.nth(3)?);
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    (matches!(rights, "r--p" | "r-xp") && path.starts_with('/')).then_some(address(start)?..address(end)?)
+}
+
+/// A place in each piece of a range.
+fn pieces(range: Range<usize>) -> impl Iterator<Item = usize> {
+    let others = (range.start / PIECE + 1..).map(|piece| piece * PIECE).take_while(move |place| *place < range.end);
+    [range.start].into_iter().chain(others)
 }
 
 #[cfg(test)]
