@@ -5,11 +5,20 @@
 //! dozen such places, which takes it longer than the walk. To read a place from outside maps it just as well, and
 //! that can be done while everybody waits anyway.
 
-#![expect(unsafe_code, reason = "process_vm_readv(2) has no wrapper that asks for single bytes")]
+#![expect(unsafe_code, reason = "the address of a C function is taken")]
 
-use std::{ffi::c_void, fs::File, io::Read, ops::Range};
+use std::{
+    fs::File,
+    io::{IoSliceMut, Read},
+    ops::Range,
+};
 
-use nix::{errno::Errno, libc, unistd::Pid};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
 
 use super::{image, process, sampler, unwind};
 
@@ -74,15 +83,9 @@ impl Places {
     pub(crate) fn map_in(&self, process: Pid) {
         let (mut bytes, mut left) = ([0u8; MOST], &self.0[..]);
         while !left.is_empty() {
-            let piece = |place: &usize| libc::iovec { iov_base: *place as *mut c_void, iov_len: 1 };
-            let remote: Vec<_> = left.iter().map(piece).collect();
-            let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-            let (process, count) = (process.as_raw(), remote.len() as libc::c_ulong);
-            // SAFETY: both lists are of the lengths given, and the buffer has a byte for each place.
-            let read = unsafe { libc::process_vm_readv(process, &raw const local, 1, remote.as_ptr(), count, 0) };
-            let mapped = match Errno::result(read) {
-                // Not negative.
-                Ok(read) => read.unsigned_abs(),
+            let remote: Vec<_> = left.iter().map(|place| RemoteIoVec { base: *place, len: 1 }).collect();
+            let mapped = match process_vm_readv(process, &mut [IoSliceMut::new(&mut bytes)], &remote) {
+                Ok(mapped) => mapped,
                 Err(Errno::EFAULT) => 0,
                 Err(_) => return,
             };
