@@ -115,6 +115,13 @@ pub(crate) fn sleep(pause: Duration) {
     let _ = rustix::thread::nanosleep(&pause);
 }
 
+/// The time since some moment in the past. For bare threads.
+pub(crate) fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither is negative, and a second has less nanoseconds.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Reaps a child if it is dead; tells whether it is gone, by us or by others. For bare threads.
 pub(crate) fn reap(pid: Pid, pidfd: Option<i32>) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
