@@ -233,9 +233,6 @@ fn play(row: &Row) {
     bury_what_the_script_left(row);
     let _leak = row.leaves.map(|leak| leave(leak, &held));
     drop(held);
-    if row.body == Late {
-        dies_without_another_call();
-    }
     // Without a thread, a corpse waits for the next call; what is still dying then, for one more.
     match row.script.iter().any(|(op, ..)| *op == Op::SpawnThread) {
         true => call_until_swept(),
@@ -347,15 +344,6 @@ fn is_swept_by_the_next_call() {
     }
     assert_eq!(Call::new(LONG).run(|| 1).unwrap(), 1);
     assert!(children().iter().all(|(pid, _)| *pid != dying[0].0), "the next call has not swept");
-}
-
-/// Sees that the child of a late call, which is only stopped when the call returns, is killed whoever is there for it.
-fn dies_without_another_call() {
-    let begin = Instant::now();
-    while children().iter().any(|(_, is_dead)| !is_dead) {
-        assert!(begin.elapsed() < SLACK, "nobody kills it: {:?}", children());
-        thread::yield_now();
-    }
 }
 
 /// Makes calls until no child is left of an earlier one.
@@ -853,7 +841,7 @@ fn reaper_threads() -> Vec<Row> {
     let hosts = [Host::Plain, Host::Threaded];
     let row = |host, body, times| row_of(host, body, &[(Op::SpawnThread, Errno::EAGAIN, times)], Expect::True);
     let mut rows: Vec<_> = hosts.iter().flat_map(|&host| BODIES.map(|body| row(host, body, 1))).collect();
-    rows.extend([SlowToDie, Late].map(|body| row(Host::Plain, body, ALWAYS)));
+    rows.push(row(Host::Plain, SlowToDie, ALWAYS));
     rows
 }
 

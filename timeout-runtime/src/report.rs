@@ -13,6 +13,7 @@ mod trace;
 pub(crate) use activity::{Activity, Doing, Futex, Rounded};
 pub use frame::Frame;
 pub(crate) use frame::View;
+pub(crate) use modules::Modules;
 pub use trace::{Backtrace, Stack};
 pub(crate) use trace::{Foreign, RawStack};
 

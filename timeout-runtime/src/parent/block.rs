@@ -30,7 +30,6 @@ use crate::{
         fault::{self, Op},
         pidfd::Status,
         pipe,
-        prefault::Places,
         sampler::{self, Then},
         sched::{self, Alarm},
     },
@@ -83,12 +82,10 @@ pub(crate) fn run(
         _ => told.or(seen).or_else(|| worker.usage_so_far()),
     };
     // A child that said its last word itself waits for us only if it has descendants; any other is not to be trusted.
-    let is_held = matches!(outcome, Outcome::Late | Outcome::Cancelled) && tree::hold(&mut worker);
     match outcome {
-        Outcome::Late | Outcome::Cancelled => {}
-        Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
+        Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
         _ if has_descendants => tree::kill(&mut worker),
-        _ => worker.signal_group(Signal::SIGKILL),
+        _ => drop(worker.signal_group(Signal::SIGKILL)),
     }
     let end = match outcome {
         // It has said what it used, and is the fork server's.
@@ -97,7 +94,7 @@ pub(crate) fn run(
         Outcome::Value | Outcome::Late | Outcome::Cancelled => worker.reap(),
         _ => worker.wait_briefly(PATIENCE),
     };
-    if let Some(corpse) = worker.into_corpse(is_held) {
+    if let Some(corpse) = worker.into_corpse() {
         host.reaper.bury(corpse);
     }
     Verdict { outcome, stage, usage: end.and_then(|end| end.usage).or(usage), sample, threads }
@@ -305,7 +302,7 @@ impl Vigil {
                 false => sched::keep_off_this_core(worker.pid()),
                 // Nobody in there can be changing what it has mapped.
                 true if worker.foreign_code().is_none() && kin::threads_of(worker.pid()) == Some(1) => {
-                    self.host.places.get_or_replace(|_| true, Places::find).map_in(worker.pid());
+                    self.host.places().map_in(worker.pid());
                 }
                 true => {}
             }

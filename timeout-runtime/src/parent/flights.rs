@@ -27,7 +27,7 @@ impl Flights {
             cell.compare_exchange(NONE, number, Ordering::Relaxed, Ordering::Relaxed).ok()?;
             Some(Entry(cell))
         });
-        InFlight { entry, fd }
+        InFlight { _entry: entry, fd }
     }
 
     /// Gives every descriptor that is entered.
@@ -40,16 +40,8 @@ impl Flights {
 /// A descriptor that is entered in [`Flights`].
 pub(crate) struct InFlight {
     /// Dropped before the descriptor is closed: its number may be another's at once, and a child closes what is entered.
-    entry: Option<Entry>,
+    _entry: Option<Entry>,
     fd: OwnedFd,
-}
-
-impl InFlight {
-    /// Gives the descriptor, which is entered no more.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        drop(self.entry);
-        self.fd
-    }
 }
 
 impl AsFd for InFlight {
@@ -80,14 +72,15 @@ mod tests {
         static FLIGHTS: Flights = Flights([const { AtomicI32::new(NONE) }; 256]);
         let begin = Instant::now();
         let goes_on = || begin.elapsed() < Duration::from_millis(300);
-        let calls = |ends: &dyn Fn(InFlight)| {
+        let calls = || {
             while goes_on() {
-                ends(FLIGHTS.enter(io::pipe().unwrap().0.into()));
+                drop(FLIGHTS.enter(io::pipe().unwrap().0.into()));
             }
         };
         thread::scope(|scope| {
-            scope.spawn(|| calls(&drop));
-            scope.spawn(|| calls(&|flight| drop(flight.into_fd())));
+            for _ in 0..2 {
+                scope.spawn(calls);
+            }
             while goes_on() {
                 let ours = io::pipe().unwrap();
                 let numbers = [ours.0.as_raw_fd(), ours.1.as_raw_fd()];

@@ -6,13 +6,14 @@ use nix::unistd::{Pid, getpid};
 
 use super::{flights::Flights, reaper::Reaper, stdio::Streams, terminal::Terminal, zygote::Zygotes};
 use crate::{
+    report::Modules,
     sys::{
         crash,
         futex::Gate,
         leaked::Leaked,
         prefault::Places,
         process::{self, AloneFlag},
-        thread, unwind,
+        procfs, thread, unwind,
     },
     wire::{stage::Stages, trace::Sheets},
 };
@@ -37,8 +38,7 @@ pub(crate) struct Host {
     pub(crate) terminal: Terminal,
     pub(crate) streams: Streams,
     pub(crate) zygotes: Zygotes,
-    /// What a late child is given ahead, found for the first.
-    pub(crate) places: Leaked<Places>,
+    places: Leaked<Places>,
     alone: AloneFlag,
 }
 
@@ -71,6 +71,13 @@ impl Host {
                 }
             },
         )
+    }
+
+    /// What a late child is given ahead, found for the first.
+    pub(crate) fn places(&self) -> &'static Places {
+        // By the kernel: the linker's list has a lock, which in a forked process may be held for ever.
+        let find = || Places::find(Modules::parse(&procfs::maps(self.pid)).read_only());
+        self.places.get_or_replace(|_| true, find)
     }
 
     /// How many threads this process has besides ours, which hold no lock that a child could need.

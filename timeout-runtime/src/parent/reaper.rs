@@ -5,9 +5,6 @@
 //! than there are corpses, as starting one for each of a row of calls would cost more than the rest of what a call does
 //! for its safety. Where there are many, or no attendant, the next call sweeps.
 //!
-//! The child of a late call is handed over alive, but stopped and with nothing below it: the attendant kills it first. Its
-//! caller has no time to lose, and cannot tell how long a kill will take.
-//!
 //! The attendant is a bare thread, so all here is made of atomics: no lock, no allocation.
 
 use std::{
@@ -31,9 +28,6 @@ pub(crate) struct Corpse {
     pub(crate) pid: Pid,
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) stage: Option<StageCell>,
-    /// The reading end of one that is only stopped, and is to be killed first: were this process to end before that, the
-    /// kernel would do it (see [`lifeline`](crate::sys::lifeline)).
-    pub(crate) held: Option<OwnedFd>,
 }
 
 /// Everybody who waits to be reaped.
@@ -53,7 +47,6 @@ struct Grave {
     pid: AtomicI32,
     pidfd: AtomicI32,
     stage: AtomicU32,
-    held: AtomicI32,
 }
 
 const FREE: u8 = 0;
@@ -82,7 +75,6 @@ impl Reaper {
             pid: AtomicI32::new(0),
             pidfd: AtomicI32::new(NONE),
             stage: AtomicU32::new(NO_STAGE),
-            held: AtomicI32::new(NONE),
         };
         Reaper {
             stages,
@@ -106,12 +98,9 @@ impl Reaper {
         grave.pid.store(corpse.pid.as_raw(), Ordering::Relaxed);
         grave.pidfd.store(corpse.pidfd.map_or(NONE, IntoRawFd::into_raw_fd), Ordering::Relaxed);
         grave.stage.store(corpse.stage.map_or(NO_STAGE, StageCell::into_number), Ordering::Relaxed);
-        grave.held.store(corpse.held.map_or(NONE, IntoRawFd::into_raw_fd), Ordering::Relaxed);
         self.taken.fetch_add(1, Ordering::SeqCst);
         grave.state.store(FULL, Ordering::SeqCst);
-        if !self.call_attendant() {
-            self.look();
-        }
+        self.call_attendant();
     }
 
     /// Reaps whatever is dead by now, where the attendant has too many to wait for, or none has come.
@@ -147,20 +136,18 @@ impl Reaper {
     }
 
     /// Has an attendant come, if there is none: for a corpse, or for one that will soon be there, as a thread takes its time
-    /// to start. `false` if none comes: then the next call sweeps.
-    pub(crate) fn call_attendant(&'static self) -> bool {
+    /// to start. Without an attendant the next call sweeps.
+    pub(crate) fn call_attendant(&'static self) {
         if self.is_attended.swap(true, Ordering::SeqCst) {
-            return true;
+            return;
         }
         let place = self.places.iter().find(|place| place.is_free());
-        let comes = place.is_some_and(|place| place.start(self).is_ok());
-        if !comes {
+        if place.is_none_or(|place| place.start(self).is_err()) {
             self.is_attended.store(false, Ordering::SeqCst);
         }
-        comes
     }
 
-    /// Kills whatever is held, and reaps whatever is dead by now.
+    /// Reaps whatever is dead by now.
     fn look(&self) {
         for grave in &self.graves {
             if grave.state.load(Ordering::SeqCst) == FULL && grave.becomes(FULL, BUSY) {
@@ -177,16 +164,10 @@ impl Grave {
         self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Reaps the child if it is dead, and kills it if it is held; tells whether it is gone.
+    /// Reaps the child if it is dead; tells whether it is gone.
     fn reap(&self, stages: &Stages) -> bool {
         let pid = Pid::from_raw(self.pid.load(Ordering::Relaxed));
-        let fd = |place: &AtomicI32| Some(place.load(Ordering::Relaxed)).filter(|fd| *fd != NONE);
-        let pidfd = fd(&self.pidfd);
-        if let Some(held) = fd(&self.held) {
-            bare::kill(pid, pidfd);
-            bare::close(held);
-            self.held.store(NONE, Ordering::Relaxed);
-        }
+        let pidfd = Some(self.pidfd.load(Ordering::Relaxed)).filter(|fd| *fd != NONE);
         let is_gone = bare::reap(pid, pidfd);
         if is_gone {
             pidfd.into_iter().for_each(bare::close);

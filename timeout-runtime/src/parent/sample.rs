@@ -5,8 +5,7 @@
 //! as long as an answer may still come, but not for long. What they answer is data, and checked.
 
 use std::{
-    fs, hint,
-    io::Read,
+    hint,
     time::{Duration, Instant},
 };
 
@@ -25,7 +24,7 @@ use crate::{
     report::{Activity, Doing, Foreign, RawStack, Usage},
     sys::{
         image,
-        procfs::Directory,
+        procfs::{self, Directory},
         sampler::Then,
         sched::{self, Alarm},
         sheet::SLOTS,
@@ -210,14 +209,5 @@ fn translate(sightings: &mut [Sighting], process: Pid, code: u64) -> Vec<Foreign
 
 /// Finds the modules of addresses in a process.
 fn find(addresses: Vec<u64>, process: Pid) -> Vec<Foreign> {
-    /// Where a process has mapped more than this, the rest is not looked at: it takes too long.
-    const LONGEST: u64 = 256 << 10;
-    if addresses.is_empty() {
-        return Vec::new();
-    }
-    let mut maps = Vec::new();
-    if let Ok(file) = fs::File::open(format!("/proc/{process}/maps")) {
-        let _ = file.take(LONGEST).read_to_end(&mut maps);
-    }
-    Foreign::find(&addresses, &String::from_utf8_lossy(&maps))
+    if addresses.is_empty() { Vec::new() } else { Foreign::find(&addresses, &procfs::maps(process)) }
 }

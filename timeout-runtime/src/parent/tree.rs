@@ -18,7 +18,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, poll},
     sys::signal::{self, Signal},
-    unistd::Pid,
+    unistd::{Pid, getpgid},
 };
 
 use super::{
@@ -35,41 +35,21 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Kills everything below the child, and the child. Its corpse is left to be reaped.
 pub(crate) fn kill(worker: &mut Worker) {
-    halt(worker);
-    strike(worker);
-}
-
-/// The same for a caller that is late: the child is only stopped where whoever reaps it can kill it as well. `true` if so.
-///
-/// A signal that wakes a process on another core takes the sender some 0.02 ms; in a virtual machine, whose other core may
-/// not have one itself just then, it was seen to take 4.
-pub(crate) fn hold(worker: &mut Worker) -> bool {
-    let is_held = halt(worker) && worker.foreign_code().is_none();
-    if !is_held {
-        strike(worker);
-    }
-    is_held
-}
-
-fn strike(worker: &Worker) {
-    worker.signal(Signal::SIGKILL);
-    worker.signal_group(Signal::SIGKILL);
-}
-
-/// Kills everything below the child, and stops the child; `false` if it is gone, or something may still run.
-fn halt(worker: &mut Worker) -> bool {
     // The list takes a descriptor. Where the host has none left, the child's own is the one to give.
     if worker.pipe().try_clone_to_owned().is_err() {
         worker.give_up_descriptor();
     }
     worker.signal(Signal::SIGSTOP);
-    let are_dead = kill_descendants(worker);
+    kill_descendants(worker);
     // Only of our own: once it is reaped, its number may be another's.
-    let lives = worker.lives();
-    if lives {
+    if worker.lives() {
         sched::keep_off_this_core(worker.pid());
     }
-    are_dead && lives
+    // Stopped, it stays where it is. A second signal would wait for the first to be taken, which is on another core.
+    let is_in_group = worker.is_halted() && getpgid(Some(worker.pid())) == Ok(worker.pid());
+    if !(worker.signal_group(Signal::SIGKILL) && is_in_group) {
+        worker.signal(Signal::SIGKILL);
+    }
 }
 
 /// Asks the child and everything below it to end, stopped processes too.
@@ -90,8 +70,7 @@ pub(crate) fn terminate(worker: &Worker) {
     }
 }
 
-/// Kills everything below the child while it stops; `false` if that took too long.
-fn kill_descendants(worker: &Worker) -> bool {
+fn kill_descendants(worker: &Worker) {
     let (begin, mut halt) = (Instant::now(), Halt::new());
     let mut dead: Vec<Pid> = Vec::new();
     let mut before: Option<Vec<Pid>> = None;
@@ -107,7 +86,7 @@ fn kill_descendants(worker: &Worker) -> bool {
         // One thread's empty list is read at one moment; several lists, or a full one, take two equal readings.
         let sure = before.as_ref() == Some(&list) || (list.is_empty() && threads == 1);
         if halted && all_dead && sure {
-            return true;
+            return;
         }
         before = (halted && all_dead).then_some(list);
         // Not before the first kills: a thread inside vfork stops only when the process it waits for is gone.
@@ -115,7 +94,6 @@ fn kill_descendants(worker: &Worker) -> bool {
             halted = halt.wait(worker);
         }
     }
-    false
 }
 
 /// Waits for the stop to take effect: the child has to be on a core for that.

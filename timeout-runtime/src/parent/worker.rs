@@ -234,8 +234,8 @@ impl Worker {
     }
 
     /// Sends a signal to every process that stayed in the child's group. To be called before the child is reaped: its
-    /// corpse keeps the group's number from being given away.
-    pub(crate) fn signal_group(&self, signal: Signal) {
+    /// corpse keeps the group's number from being given away. `false` if nobody could be reached.
+    pub(crate) fn signal_group(&self, signal: Signal) -> bool {
         let group = Pid::from_raw(-self.process.pid.as_raw());
         let sent = match self.pidfd() {
             Some(pidfd) => pidfd::signal_group(pidfd, signal),
@@ -246,6 +246,7 @@ impl Worker {
         if let (Ok(()), Signal::SIGKILL, Parent::Zygote { is_killed, .. }) = (sent, signal, &self.process.parent) {
             is_killed.set(true);
         }
+        sent.is_ok()
     }
 
     /// Waits for the end of a child whose group has been killed, but not for long.
@@ -260,15 +261,13 @@ impl Worker {
         self.reap()
     }
 
-    /// What is left to be buried; `None` if the child has been reaped. One that `is_held` is killed before.
+    /// What is left to be buried; `None` if the child has been reaped.
     ///
     /// The fork server buries its own, as soon as its line is hung up.
-    pub(crate) fn into_corpse(self, is_held: bool) -> Option<Corpse> {
+    pub(crate) fn into_corpse(self) -> Option<Corpse> {
         match (self.end, &self.process.parent) {
             (Some(_), _) | (_, Parent::Zygote { .. }) => None,
-            (None, Parent::Host) => {
-                Some(Corpse { held: is_held.then(|| self.pipe.into_fd()), ..self.process.into_corpse(self.stage) })
-            }
+            (None, Parent::Host) => Some(self.process.into_corpse(self.stage)),
         }
     }
 }
@@ -296,7 +295,7 @@ impl Process {
     }
 
     fn into_corpse(mut self, stage: Option<StageCell>) -> Corpse {
-        Corpse { pid: self.pid, pidfd: self.pidfd.take(), stage, held: None }
+        Corpse { pid: self.pid, pidfd: self.pidfd.take(), stage }
     }
 
     /// Waits a little for the fork server to say how a dead worker ended.

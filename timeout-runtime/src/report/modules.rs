@@ -1,6 +1,6 @@
 //! Which file of a process an address belongs to, for what has no name.
 
-use std::fs;
+use std::{fs, ops::Range};
 
 /// The files that a process has mapped, as in `/proc/<pid>/maps`.
 pub(crate) struct Modules(Vec<Mapping>);
@@ -9,6 +9,7 @@ struct Mapping {
     begin: u64,
     end: u64,
     is_code: bool,
+    is_read_only: bool,
     /// Whether it begins where the file does.
     is_first: bool,
     /// The device and the number of the file on it.
@@ -43,6 +44,13 @@ impl Modules {
         Modules(maps.lines().filter_map(mapping).collect())
     }
 
+    /// Where this process, whose they are, has files that are only read.
+    pub(crate) fn read_only(&self) -> impl Iterator<Item = Range<usize>> {
+        let of_files = self.0.iter().filter(|mapping| mapping.is_read_only && mapping.path.starts_with('/'));
+        let range = |mapping: &Mapping| Some(mapping.begin.try_into().ok()?..mapping.end.try_into().ok()?);
+        of_files.filter_map(range)
+    }
+
     /// The file that `address` is in.
     pub(crate) fn find(&self, address: u64) -> Option<Module> {
         let mapping = self.0.iter().find(|mapping| (mapping.begin..mapping.end).contains(&address))?;
@@ -72,11 +80,13 @@ fn mapping(line: &str) -> Option<Mapping> {
     let (offset, rest) = rest.split_once(' ')?;
     let (device, rest) = rest.split_once(' ')?;
     let (number, path) = rest.split_once(' ')?;
-    let (is_first, is_code) = (offset.bytes().all(|digit| digit == b'0'), rights.contains('x'));
+    let is_first = offset.bytes().all(|digit| digit == b'0');
+    let (is_code, is_read_only) = (rights.contains('x'), rights.starts_with("r-"));
     let (file, path) = (format!("{device} {number}"), path.trim_start());
     let is_file = path.starts_with('/') || path == "[vdso]";
     let (begin, end) = (u64::from_str_radix(begin, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    (is_file && begin < end).then(|| Mapping { begin, end, is_code, is_first, file, path: path.to_owned() })
+    let path = path.to_owned();
+    (is_file && begin < end).then_some(Mapping { begin, end, is_code, is_read_only, is_first, file, path })
 }
 
 #[cfg(test)]
@@ -88,6 +98,8 @@ mod tests {
 55e000-560000 r-xp 00001000 08:01 77                         /usr/bin/an app
 7f0000-7f1000 rw-p 00000000 00:00 0
 7f1000-7f2000 r-xp 00000000 08:01 9                          /tmp/lib.so (deleted)
+7f2000-7f3000 ---p 00001000 08:01 9                          /tmp/lib.so (deleted)
+7f3000-7f4000 rw-p 00001000 08:01 9                          /tmp/lib.so (deleted)
 7ff000-7ff800 r-xp 00000000 00:00 0                          [vdso]
 7ff800-7ff900 rw-p 00000000 00:00 0                          [stack]
 ffff-fffe r-xp 00000000 00:00 0                              /wrong
@@ -128,6 +140,12 @@ junk";
         let app = modules.find(0x55_e010).unwrap();
         assert_eq!(modules.address_of(&app), Some(0x55_e010));
         assert_eq!(elsewhere("08:01 9").address_of(&app), None);
+    }
+
+    #[test]
+    fn what_is_written_or_closed_or_no_file_is_not_only_read() {
+        let read_only: Vec<_> = Modules::parse(MAPS).read_only().collect();
+        assert_eq!(read_only, [0x55_d000..0x55_e000, 0x55_e000..0x56_0000, 0x7f_1000..0x7f_2000]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 
 use nix::{Result, errno::Errno, libc, unistd::Pid};
 use rustix::{
-    process::{Signal, WaitId, WaitIdOptions},
+    process::{WaitId, WaitIdOptions},
     thread::Timespec,
 };
 
@@ -137,22 +137,6 @@ pub(crate) fn reap(pid: Pid, pidfd: Option<i32>) -> bool {
     }
     let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else { return true };
     rustix::process::waitid(WaitId::Pid(pid), options).map_or(true, |status| status.is_some())
-}
-
-/// Kills a child that has not been reaped, with its group. For bare threads.
-pub(crate) fn kill(pid: Pid, pidfd: Option<i32>) {
-    let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else { return };
-    // SAFETY: the caller keeps the descriptor open.
-    let pidfd = pidfd.map(|pidfd| unsafe { BorrowedFd::borrow_raw(pidfd) });
-    if let Some(pidfd) = pidfd {
-        let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-    }
-    // By number only while the child has it: until then its corpse keeps it.
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if rustix::process::waitid(WaitId::Pid(pid), options).is_ok() {
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
 }
 
 /// Closes a descriptor by its number. For bare threads.

@@ -7,11 +7,7 @@
 
 #![expect(unsafe_code, reason = "the address of a C function is taken")]
 
-use std::{
-    fs::File,
-    io::{IoSliceMut, Read},
-    ops::Range,
-};
+use std::{io::IoSliceMut, ops::Range};
 
 use nix::{
     errno::Errno,
@@ -36,17 +32,13 @@ const PIECE: usize = 64 << 10;
 /// What is larger is not mapped whole.
 const SMALL: usize = 512 << 10;
 
-/// Where a process has mapped more than this, the rest is not looked at: it takes too long.
-const LONGEST: u64 = 256 << 10;
-
 /// Of a program with more than this, the rest is left to the handler.
 const MOST: usize = 128;
 
 impl Places {
-    /// Finds them among what is loaded now: small files, which the unwinder's and the linker's are, the program's tables,
-    /// and the functions of larger files. It asks the kernel, as the linker's list has a lock, which in a forked process
-    /// may be held for ever.
-    pub(crate) fn find() -> Places {
+    /// Finds them, given where `files` lie: in small ones, which the unwinder's and the linker's are, in the program's
+    /// tables, and the functions of larger files.
+    pub(crate) fn find(files: impl Iterator<Item = Range<usize>>) -> Places {
         let functions = [
             sampler::on_question as *const (),
             unwind::interrupted as *const (),
@@ -64,12 +56,9 @@ impl Places {
             libc::syscall as *const (),
         ];
         let mut places = functions.map(|function| function as usize).to_vec();
-        let mut maps = Vec::new();
-        let _ = File::open("/proc/self/maps").and_then(|file| file.take(LONGEST).read_to_end(&mut maps));
-        let maps = String::from_utf8_lossy(&maps);
-        let files: Vec<_> = maps.lines().filter_map(file).filter(|range| range.len() <= SMALL).collect();
         // The unwinder's come first, whatever else is loaded.
-        let (first, rest): (Vec<_>, Vec<_>) = files.into_iter().partition(|range| range.contains(&unwind::code()));
+        let (first, rest): (Vec<_>, Vec<_>) =
+            files.filter(|range| range.len() <= SMALL).partition(|range| range.contains(&unwind::code()));
         let ranges = first.into_iter().chain(image::tables()).chain(rest);
         places.extend(ranges.flat_map(pieces));
         places.truncate(MOST);
@@ -95,15 +84,6 @@ impl Places {
     }
 }
 
-/// The memory in a line of proc_pid_maps(5), if it is of a file and only read.
-fn file(line: &str) -> Option<Range<usize>> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let (rights, path) = (words.next()?, words.nth(3)?);
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    (matches!(rights, "r--p" | "r-xp") && path.starts_with('/')).then_some(address(start)?..address(end)?)
-}
-
 /// A place in each piece of a range.
 fn pieces(range: Range<usize>) -> impl Iterator<Item = usize> {
     let others = (range.start / PIECE + 1..).map(|piece| piece * PIECE).take_while(move |place| *place < range.end);
@@ -123,6 +103,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::report::Modules;
 
     /// How many places a process has mapped, as proc_pid_pagemap(5) tells.
     fn mapped(places: &Places, process: Pid) -> usize {
@@ -139,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_copy_has_the_places_mapped_that_it_had_not() {
-        let mut places = Places::find();
+        let mut places = Places::find(Modules::of_this_process().read_only());
         // One that nobody has is passed over.
         places.0.insert(0, 8);
         let child = process::fork(|| {

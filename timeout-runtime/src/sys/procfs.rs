@@ -8,7 +8,8 @@
 
 use std::{
     ffi::CStr,
-    io::{Cursor, Write},
+    fs,
+    io::{Cursor, Read, Write},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -118,6 +119,17 @@ impl File {
     }
 }
 
+/// What a process has mapped, as proc_pid_maps(5) tells it.
+pub(crate) fn maps(process: Pid) -> String {
+    /// Where a process has mapped more than this, the rest is not looked at: it takes too long.
+    const LONGEST: u64 = 256 << 10;
+    let mut maps = Vec::new();
+    if let Ok(file) = fs::File::open(format!("/proc/{process}/maps")) {
+        let _ = file.take(LONGEST).read_to_end(&mut maps);
+    }
+    String::from_utf8_lossy(&maps).into_owned()
+}
+
 /// A short path, on the stack.
 struct Name(Cursor<[u8; 64]>);
 
@@ -137,7 +149,6 @@ impl Name {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs,
         sync::{Arc, Barrier},
         thread,
     };
