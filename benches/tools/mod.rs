@@ -84,12 +84,12 @@ impl Times {
         self.0.push(begin.elapsed());
     }
 
-    /// A quantile, in microseconds.
+    /// A quantile, in microseconds; not a number where nothing was measured.
     pub(crate) fn at(&self, quantile: f64) -> f64 {
         let mut times = self.0.clone();
         times.sort();
-        // The index is within the list.
-        times[((times.len() - 1) as f64 * quantile).round() as usize].as_secs_f64() * 1e6
+        let index = (times.len().saturating_sub(1) as f64 * quantile).round() as usize;
+        times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     }
 
     pub(crate) fn row(&self, name: &str, bare: &Times) {
