@@ -18,15 +18,9 @@ use timeout_runtime::{Call, Cancel};
 const USAGE: &str = "\
 usage: command SECONDS PROGRAM [ARGUMENT]...
 
-Runs PROGRAM, and ends it after SECONDS (2, 0.5, inf for never): by SIGTERM, and a
-second later by SIGKILL. Whatever it has started ends with it, late or not.
-
-The exit status is that of PROGRAM, or
-  124    it was late
-  125    nothing was run: an argument is wrong, or the system has no room
-  126    PROGRAM cannot be run
-  127    PROGRAM was not found
-  128+n  signal n ended it";
+Runs PROGRAM. After SECONDS (2, 0.5, inf for never) it is ended with all that it has started: by SIGTERM, and a
+second later by SIGKILL. The exit status is that of PROGRAM, or 124: it was late, 125: nothing was run,
+126: PROGRAM cannot be run, 127: PROGRAM was not found, 128+n: signal n ended it.";
 
 /// Runs in the child: starts the program, waits for its end and gives the exit status for it, or nothing if late.
 fn run(program: &OsStr, arguments: impl Iterator<Item = OsString>, blocked: SigSet) -> Option<u8> {
@@ -57,11 +51,7 @@ fn main() -> ExitCode {
     signals.thread_block().expect("a signal mask");
     let cancel = Cancel::new();
     let canceller = cancel.clone();
-    let catcher = thread::spawn(move || {
-        let signal = signals.wait();
-        canceller.cancel();
-        signal
-    });
+    let catcher = thread::spawn(move || signals.wait().inspect(|_| canceller.cancel()));
     let result = Call::new(seconds).grace(1).cancel(&cancel).run(|| run(&program, arguments, signals));
     if cancel.is_cancelled()
         && let Ok(Ok(signal)) = catcher.join()
