@@ -18,7 +18,7 @@ use nix::{
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     unistd::{read, write},
 };
-use timeout_runtime::timeout;
+use timeout_runtime::{Reason, TimedOut, timeout};
 
 mod tools;
 
@@ -32,7 +32,7 @@ fn main() {
         costs();
     }
     println!(
-        "\n| late by | rounds | median | p99 | earliest | a bare sleep: median | p99 |\n|---|---|---|---|---|---|---|"
+        "\n| late by | rounds | median | p99 | a bare sleep: rounds | median | p99 |\n|---|---|---|---|---|---|---|"
     );
     lateness("idle");
     let busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
@@ -48,7 +48,7 @@ fn costs() {
     small_calls("host with 1 GiB in 4 KiB pages", 15);
     drop(gibibyte);
 
-    println!("\n| a `Vec<u8>` as result | median | p99 | ratio |\n|---|---|---|---|");
+    println!("\n| a large result | median | p99 | ratio |\n|---|---|---|---|");
     results("1 MiB", MIB, 300);
     results("64 MiB", 64 * MIB, 15);
 }
@@ -60,16 +60,24 @@ fn eight_bytes() -> u64 {
     black_box(7)
 }
 
+#[timeout(10, grace = 1, memory = "1GiB", cpu = 10)]
+fn eight_bytes_bounded() -> u64 {
+    black_box(7)
+}
+
 fn small_calls(host: &str, rounds: usize) {
-    let (mut bare, mut timed) = (Times::default(), Times::default());
+    let (mut bare, mut timed, mut bounded) = (Times::default(), Times::default(), Times::default());
     for _ in 0..rounds {
         bare.measure(bare_fork);
         apart();
         timed.measure(|| assert_eq!(eight_bytes().expect("a call"), 7));
         apart();
+        bounded.measure(|| assert_eq!(eight_bytes_bounded().expect("a call"), 7));
+        apart();
     }
     bare.row(&format!("bare fork, {host}"), &bare);
     timed.row(&format!("timed call, {host}"), &bare);
+    bounded.row(&format!("with grace, memory and cpu, {host}"), &bare);
 }
 
 fn back_to_back(host: &str, rounds: usize) {
@@ -115,16 +123,37 @@ fn bytes(size: usize) -> Vec<u8> {
     vec![black_box(7); size]
 }
 
+#[timeout(60)]
+fn text(size: usize) -> String {
+    "7".repeat(black_box(size))
+}
+
+#[timeout(60)]
+fn numbers(size: usize) -> Vec<u64> {
+    vec![black_box(7); size / size_of::<u64>()]
+}
+
 fn results(name: &str, size: usize, rounds: usize) {
-    let (mut raw, mut timed) = (Times::default(), Times::default());
+    /// Makes a call whose result has so many bytes; gives how many have come.
+    type Fetch = fn(usize) -> usize;
+    let calls: [(&str, Fetch); 3] = [
+        ("Vec<u8>", |size| bytes(size).expect("a call").len()),
+        ("String", |size| text(size).expect("a call").len()),
+        ("Vec<u64>", |size| numbers(size).expect("a call").len() * size_of::<u64>()),
+    ];
+    let (mut raw, mut timed) = (Times::default(), calls.map(|_| Times::default()));
     for _ in 0..rounds {
         raw.measure(|| assert_eq!(raw_bytes(size).len(), size));
         apart();
-        timed.measure(|| assert_eq!(bytes(size).expect("a call").len(), size));
-        apart();
+        for ((_, call), timed) in calls.iter().zip(&mut timed) {
+            timed.measure(|| assert_eq!(call(size), size));
+            apart();
+        }
     }
-    raw.row(&format!("{name}, raw over a 64 KiB pipe"), &raw);
-    timed.row(&format!("{name}, timed call"), &raw);
+    raw.row(&format!("{name}, `Vec<u8>`, raw over a 64 KiB pipe"), &raw);
+    for ((kind, _), timed) in calls.iter().zip(timed) {
+        timed.row(&format!("{name}, `{kind}`, timed call"), &raw);
+    }
 }
 
 /// A value through a plain pipe, its length known: built in the child, written, and read into one allocation.
@@ -170,9 +199,9 @@ fn dirties_a_gibibyte() {
 }
 
 fn lateness(machine: &str) {
-    lateness_of(&format!("sleeping child, {machine}"), LIMIT, 300, || drop(sleeps()));
-    lateness_of(&format!("spinning child, {machine}"), LIMIT, 300, || drop(spins()));
-    lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 36, || drop(dirties_a_gibibyte()));
+    lateness_of(&format!("sleeping child, {machine}"), LIMIT, 300, sleeps);
+    lateness_of(&format!("spinning child, {machine}"), LIMIT, 300, spins);
+    lateness_of(&format!("child with 1 GiB dirtied, {machine}"), LIMIT_TO_DIRTY, 36, dirties_a_gibibyte);
 }
 
 /// How late a call is, and in turn with it a bare sleep, of a thread that has nothing to do when it wakes: that is the
@@ -180,24 +209,26 @@ fn lateness(machine: &str) {
 ///
 /// A virtual machine whose time is taken for others is not idle. So the second row is of those rounds, as many as are
 /// asked for if that takes no more than twice as many, in which nothing was taken.
-fn lateness_of(name: &str, limit: Duration, rounds: usize, call: impl Fn()) {
+fn lateness_of(name: &str, limit: Duration, rounds: usize, call: fn() -> Result<(), TimedOut>) {
     let (mut late, mut bare) = (Late::default(), Late::default());
-    let mut total = 0;
+    let (mut total, mut traces) = (0, 0);
     while late.undisturbed.0.len() < rounds && total < 2 * rounds {
         total += 1;
-        late.measure(limit, &call);
+        let result = late.measure(limit, call);
+        let has_trace = |reason: &Reason| matches!(reason, Reason::Late { stuck_at, .. } if !stuck_at.is_empty());
+        traces += usize::from(result.is_err_and(|error| has_trace(error.reason())));
         // A gibibyte takes its time to be given back.
         thread::sleep(limit / 5);
         bare.measure(LIMIT, || thread::sleep(LIMIT));
     }
     let early = if late.is_early { "EARLY" } else { "not early" };
-    for (name, late, bare) in
-        [(name, late.all, bare.all), ("the same, no time taken from the machine", late.undisturbed, bare.undisturbed)]
-    {
-        let rounds = late.0.len();
-        let [late, bare] = [late, bare].map(|times| (times.at(0.5), times.at(0.99)));
-        println!("| {name} | {rounds} | {:.0} | {:.0} | {early} | {:.0} | {:.0} |", late.0, late.1, bare.0, bare.1);
-    }
+    late_row(&format!("{name}; {early}, {traces} with a trace"), &late.all, &bare.all);
+    late_row("of these, no time taken from the machine", &late.undisturbed, &bare.undisturbed);
+}
+
+fn late_row(name: &str, late: &Times, bare: &Times) {
+    let part = |times: &Times| format!("{} | {:.0} | {:.0}", times.0.len(), times.at(0.5), times.at(0.99));
+    println!("| {name} | {} | {} |", part(late), part(bare));
 }
 
 /// How late something was, of all times and of those when no time was taken from the machine.
@@ -209,7 +240,7 @@ struct Late {
 }
 
 impl Late {
-    fn measure(&mut self, limit: Duration, work: impl FnOnce()) {
+    fn measure<T>(&mut self, limit: Duration, work: impl FnOnce() -> T) -> T {
         /// What is taken is told in hundredths of a second: so long a time shows what is taken from a short one.
         const LEAD: Duration = Duration::from_millis(50);
         let begin = Instant::now();
@@ -217,7 +248,7 @@ impl Late {
             thread::sleep(limit.saturating_sub(LEAD));
             taken()
         });
-        work();
+        let done = work();
         let took = begin.elapsed();
         thread::sleep(LEAD / 5);
         let is_undisturbed = before.join().expect("a look at what is taken") == taken();
@@ -227,6 +258,7 @@ impl Late {
         if is_undisturbed {
             self.undisturbed.0.push(late);
         }
+        done
     }
 }
 
