@@ -7,6 +7,8 @@
 //! holds every rule and reports all that are broken, `expand` writes one call into the runtime. Only this file touches
 //! `proc_macro`, so that everything else runs in unit tests.
 
+#![deny(missing_docs)]
+
 mod args;
 mod check;
 mod duration;
