@@ -436,7 +436,7 @@ fn every_failure_tells_what_was_used(start: Start) {
         assert!(usage.peak_memory() >= 145 * MIB, "{name}: {error:?}");
     }
     let mark = Mark::new();
-    for ending in endings::PANICS.iter().chain(endings::CRASHES).chain(endings::EXITS).chain(endings::OVERFLOWS) {
+    for ending in endings::PANICS.iter().chain(endings::CRASHES).chain(endings::EXITS).chain(&endings::OVERFLOWS) {
         let result = start.call(LONG).run(|| {
             use_much();
             (ending.body)(&mark)

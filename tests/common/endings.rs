@@ -255,7 +255,7 @@ pub(crate) const CRASHES: &[Ending] = &[
 ];
 
 /// The stack is used up: the kernel says SIGSEGV, std says a line and aborts.
-pub(crate) const OVERFLOWS: &[Ending] = &[
+pub(crate) const OVERFLOWS: [Ending; 2] = [
     Ending {
         name: "a stack overflow",
         body: |mark| {
@@ -405,7 +405,12 @@ pub(crate) const RETURNS: &[Ending] = &[
 
 /// Every ending there is.
 fn everything() -> impl Iterator<Item = &'static Ending> {
-    all().chain(OVERFLOWS).chain(const { &[DOUBLE_PANIC] })
+    all().chain(const { &OVERFLOWS }).chain(const { &[DOUBLE_PANIC] })
+}
+
+/// Every ending that gives no value.
+pub(crate) fn failures() -> impl Iterator<Item = &'static Ending> {
+    everything().filter(|ending| !matches!(ending.told, Told::Value(_)))
 }
 
 /// Every ending that says what it is by itself.
