@@ -26,7 +26,7 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::{Pid, getpid, getppid, getuid},
+    unistd::{Gid, Pid, Uid, getpid, getppid, getuid, setegid, seteuid},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use timeout_runtime::{Call, Cancel, Ran, Reason, Resource, Rlimit, TimedOut, forkserver, timeout};
@@ -81,6 +81,7 @@ common::from_nothing![
     without_exec_it_is_not_started,
     without_proc_it_is_not_started,
     a_name_alone_makes_no_server,
+    a_host_whose_rights_in_effect_are_others_has_no_server,
     a_tree_dies_where_the_host_has_no_privileges,
 ];
 
@@ -770,6 +771,27 @@ fn a_name_alone_makes_no_server() {
             program.stderr(Stdio::inherit()).stdout(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("a_name_alone_makes_no_server: test"), "the program did not run as usual: {text}");
+    }
+}
+
+/// The kernel treats a program that such a process runs as a set-user-ID program.
+fn a_host_whose_rights_in_effect_are_others_has_no_server() {
+    if !raw::is_root() {
+        println!("NOT TESTED: only root can have another user in effect");
+        return;
+    }
+    let changes: [fn() -> nix::Result<()>; 2] = [|| seteuid(Uid::from_raw(65534)), || setegid(Gid::from_raw(65534))];
+    for change in changes {
+        let mark = Mark::new();
+        let host = raw::fork(|| {
+            change().unwrap();
+            let error = Call::new(LONG).run_in_server((), |()| 1).unwrap_err();
+            println!("{error}");
+            mark.tell(u64::from(matches!(error.reason(), Reason::NotStarted(_)) && error.ran() == Ran::No));
+        });
+        waitpid(host, None).unwrap();
+        assert_eq!(mark.hear(), 1);
+        procs::assert_alone_within(SOON);
     }
 }
 
