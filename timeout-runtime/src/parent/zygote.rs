@@ -96,7 +96,9 @@ struct Ready {
 /// A host that has given up rights must not have them used in its name: then its server is another.
 #[derive(PartialEq, Eq)]
 struct Rights {
-    ids: [u32; 6],
+    /// Real, effective and saved, as are the groups.
+    users: [u32; 3],
+    groups: [u32; 3],
     root: (u64, u64),
 }
 
@@ -156,6 +158,12 @@ impl Zygote {
     fn start(flights: &'static Flights, rights: Rights, preloads: Vec<u64>) -> io::Result<Zygote> {
         if process::has_foreign_rights() {
             return Err(io::Error::other("a set-user-ID program has no fork server; use `start = fork`"));
+        }
+        if rights.differ_in_effect() {
+            return Err(io::Error::other(
+                "a process whose user or group in effect is not its own has no fork server, as that would be a \
+                 set-user-ID program; use `start = fork`",
+            ));
         }
         if !image::is_caught() {
             return Err(io::Error::other("the constructor of the fork server is not in this program"));
@@ -335,9 +343,12 @@ impl Rights {
         let users = users.map_or([0; 3], |ids| [ids.real, ids.effective, ids.saved].map(|id| id.as_raw()));
         let groups = groups.map_or([0; 3], |ids| [ids.real, ids.effective, ids.saved].map(|id| id.as_raw()));
         let root = fs::metadata("/").map_or((0, 0), |root| (root.dev(), root.ino()));
-        let [a, b, c] = users;
-        let [d, e, f] = groups;
-        Rights { ids: [a, b, c, d, e, f], root }
+        Rights { users, groups, root }
+    }
+
+    /// Whether the kernel would run a program of this process as one with foreign rights (`AT_SECURE`, getauxval(3)).
+    fn differ_in_effect(&self) -> bool {
+        [self.users, self.groups].iter().any(|[real, effective, _]| real != effective)
     }
 }
 

@@ -57,11 +57,11 @@ const MOST_WAITING: u32 = 64;
 /// must not have more rights than whoever started it.
 fn serve_if_asked(argument: &str) {
     let Ok(host) = argument.parse().map(Pid::from_raw) else { return };
-    if process::has_foreign_rights() {
-        return;
-    }
     if !fdpass::is_made_by(std::io::stdin().as_fd(), host) {
         return;
+    }
+    if process::has_foreign_rights() {
+        process::exit_now(1);
     }
     let given = [0, 3, 4, 5].map(fd::inherited);
     let [Ok(control), Ok(host_pidfd), Ok(stages), Ok(life)] = given else { process::exit_now(1) };

@@ -13,7 +13,7 @@ use nix::{
     errno::Errno,
     libc,
     sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sockopt},
-    unistd::{Pid, getuid},
+    unistd::{Pid, geteuid},
 };
 
 use super::fd::above_stdio;
@@ -123,9 +123,9 @@ pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
     let _ = socket::shutdown(socket.as_raw_fd(), socket::Shutdown::Both);
 }
 
-/// Whether `fd` is a socket that the process `maker` made as one of a pair, with this process's user.
+/// Whether `fd` is a socket that the process `maker` made as one of a pair, with the user in effect here.
 pub(crate) fn is_made_by(fd: BorrowedFd<'_>, maker: Pid) -> bool {
     getsockopt(&fd, sockopt::SockType) == Ok(SockType::SeqPacket)
         && getsockopt(&fd, sockopt::PeerCredentials)
-            .is_ok_and(|peer| peer.pid() == maker.as_raw() && peer.uid() == getuid().as_raw())
+            .is_ok_and(|peer| peer.pid() == maker.as_raw() && peer.uid() == geteuid().as_raw())
 }
