@@ -24,6 +24,7 @@ use nix::{
     libc,
     sys::{
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
+        socket::{AddressFamily, SockFlag, SockType, socketpair},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::{Gid, Pid, Uid, getpid, getppid, getuid, setegid, seteuid},
@@ -538,7 +539,6 @@ fn a_host_that_drops_its_rights_gets_another_server(_: Start) {
     let child = raw::fork(|| {
         Start::Forkserver.prepare();
         raw::become_nobody();
-        raw::set_dumpable();
         mark.tell(u64::from(ask(|()| getuid().as_raw())));
     });
     waitpid(child, None).unwrap();
@@ -762,15 +762,25 @@ fn without_proc_it_is_not_started() {
 }
 
 fn a_name_alone_makes_no_server() {
-    let name = format!("timeout-runtime: fork server of {}", process::id());
-    for stdin in [Stdio::null(), Stdio::piped(), Stdio::from(std::os::fd::OwnedFd::from(UnixStream::pair().unwrap().0))]
-    {
+    let sockets = |kind| socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let stdin = |kind| Stdio::from(sockets(kind).0);
+    let (us, other) = (process::id(), getppid().as_raw().unsigned_abs());
+    for (host, stdin, is_server) in [
+        (us, Stdio::null(), false),
+        (us, Stdio::piped(), false),
+        (us, stdin(SockType::Stream), false),
+        (other, stdin(SockType::SeqPacket), false),
+        // The control: with both it is one, and ends at once, as it has been given nothing else.
+        (us, stdin(SockType::SeqPacket), true),
+    ] {
         let mut program = Command::new(scenario::here());
-        program.arg0(&name).arg("--list").stdin(stdin).env("TIMEOUT_FORKSERVER", "1");
+        program.arg0(format!("timeout-runtime: fork server of {host}")).arg("--list").stdin(stdin);
+        program.env("TIMEOUT_FORKSERVER", "1");
         let output =
             program.stderr(Stdio::inherit()).stdout(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.contains("a_name_alone_makes_no_server: test"), "the program did not run as usual: {text}");
+        let has_run_main = text.contains("a_name_alone_makes_no_server: test");
+        assert_eq!(has_run_main, !is_server, "{host}: {text}");
     }
 }
 
