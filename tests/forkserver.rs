@@ -10,6 +10,7 @@ use std::{
         fd::AsRawFd,
         unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     },
+    path::PathBuf,
     process::{self, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -25,7 +26,7 @@ use nix::{
     sys::{
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         socket::{AddressFamily, SockFlag, SockType, socketpair},
-        wait::{WaitPidFlag, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Pid, Uid, getpid, getppid, getuid, setegid, seteuid},
 };
@@ -66,6 +67,7 @@ by_server![
 
 common::from_nothing![
     the_first_call_starts_it,
+    a_server_has_no_other_descriptor_of_the_host,
     a_stopped_server_delays_nobody_for_long,
     a_value_survives_the_servers_death,
     a_killed_server_loses_its_calls_in_time,
@@ -190,15 +192,41 @@ fn a_closed_stream_is_closed_in_the_worker(_: Start) {
     assert!(ask(|()| fs::read_link("/proc/self/fd/0").is_ok()));
 }
 
+/// What a process has open.
+fn descriptors(process: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{process}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| fs::read_link(path).unwrap_or_default()).collect()
+}
+
 fn a_worker_has_no_other_descriptor_of_the_host(_: Start) {
     let _open = (fs::File::open("/proc/self/stat").unwrap(), UnixStream::pair().unwrap());
     // One that no exec closes.
     let inherited = raw::dup(0).unwrap();
-    let mut seen = ask(|()| {
-        let entries = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| fs::read_link(path).unwrap_or_default()).collect::<Vec<_>>()
-    });
+    check_descriptors_of_a_worker();
     raw::close(inherited);
+}
+
+fn a_server_has_no_other_descriptor_of_the_host() {
+    let secret = fs::File::open("/proc/self/stat").unwrap();
+    let inherited = [0; 40].map(|_| raw::dup(secret.as_raw_fd()).unwrap());
+    let is_secret = |path: &PathBuf| path.ends_with("stat");
+    for has_close_range in [true, false] {
+        let host = raw::fork(|| {
+            if !has_close_range {
+                seccomp::forbid(libc::SYS_close_range, Errno::EPERM);
+            }
+            assert!(descriptors("self").iter().filter(|path| is_secret(path)).count() > 40);
+            check_descriptors_of_a_worker();
+            assert_eq!(descriptors(&server().to_string()).iter().find(|path| is_secret(path)), None);
+        });
+        let end = waitpid(host, None).unwrap();
+        assert_eq!(end, WaitStatus::Exited(host, 0), "with close_range: {has_close_range}");
+    }
+    inherited.into_iter().for_each(raw::close);
+}
+
+fn check_descriptors_of_a_worker() {
+    let mut seen = ask(|()| descriptors("self"));
     seen.sort();
     let (own, streams): (Vec<_>, Vec<_>) = seen.into_iter().partition(|path| {
         let path = path.to_str().unwrap();
@@ -414,7 +442,7 @@ fn a_killed_server_loses_its_calls_in_time() {
     for signal in [Signal::SIGKILL, Signal::SIGSEGV] {
         let first = server();
         let mark = Mark::new();
-        let before = descriptors();
+        let before = descriptors("self").len();
         let results = thread::scope(|scope| {
             let calls: Vec<_> = (0..3)
                 .map(|_| {
@@ -439,12 +467,8 @@ fn a_killed_server_loses_its_calls_in_time() {
         }
         procs::assert_gone_within(&[first], SOON);
         assert_ne!(server(), first, "the dead server was asked again");
-        assert_eq!(descriptors(), before, "a dead server has left descriptors behind");
+        assert_eq!(descriptors("self").len(), before, "a dead server has left descriptors behind");
     }
-}
-
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 fn a_value_survives_the_servers_death() {

@@ -9,6 +9,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
+    fs,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
@@ -43,6 +44,8 @@ struct Plan {
     arguments: *const *const c_char,
     environment: *const *const c_char,
     given: [c_int; GIVEN],
+    /// The highest descriptor of the host.
+    highest: c_int,
     inner_stack: *mut c_void,
     pid: c_int,
     pidfd: c_int,
@@ -71,6 +74,7 @@ pub(crate) fn detached(
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
         given: numbers,
+        highest: highest_descriptor(),
         inner_stack: inner.top(),
         pid: -1,
         pidfd: -1,
@@ -90,6 +94,14 @@ pub(crate) fn detached(
         (0, None) => Err(Errno::ENOSYS),
         (error, _) => Err(Errno::from_raw(error)),
     }
+}
+
+/// The highest descriptor that is open, and some room for what other threads open meanwhile.
+fn highest_descriptor() -> c_int {
+    const ROOM: c_int = 64;
+    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let highest: Option<c_int> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max();
+    highest.unwrap_or(0).saturating_add(ROOM)
 }
 
 fn duplicate_above(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -132,8 +144,14 @@ extern "C" fn run(plan: *mut c_void) -> c_int {
         }
         number += 1;
     }
-    // SAFETY: nothing of this process uses them; where the call is missing, what is not closed by the exec stays open.
-    unsafe { libc::syscall(libc::SYS_close_range, number, c_int::MAX, 0) };
+    // SAFETY: nothing of this process uses them.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, number, c_int::MAX, 0) };
+    // Before Linux 5.9, or by a filter, there is no such call.
+    while closed != 0 && number <= plan.highest {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
+        number += 1;
+    }
     // SAFETY: C strings, and arrays of them that end in null, which the sleeping host keeps.
     unsafe { libc::execve(plan.program, plan.arguments, plan.environment) };
     plan.error = Errno::last_raw();
