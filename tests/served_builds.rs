@@ -41,7 +41,8 @@ fn build(name: &str, arguments: &[&str]) -> Built {
     fs::create_dir_all(&kept).unwrap();
     let artifacts = text.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).unwrap();
-        let program = PathBuf::from(message["executable"].as_str()?);
+        let library = || message["filenames"][0].as_str().filter(|name| name.ends_with(".so"));
+        let program = PathBuf::from(message["executable"].as_str().or_else(library)?);
         let target = &message["target"];
         let kind = if message["profile"]["test"] == true { "test" } else { target["kind"][0].as_str()? };
         let place = kept.join(format!("{kind}-{}", target["name"].as_str()?));
@@ -105,6 +106,9 @@ fn every_kind_of_target_is_served() {
     }
     let told = program(&built, "test", "harnessed").run(&[]);
     assert!(told.contains("3 passed"), "{told}");
+    // Another process of this program has no such library: nothing of it can be run there.
+    let library = raw::Library::open(program(&built, "example", "plugin").0);
+    assert_eq!(library.call_with_flag(c"try_everything"), 0b111);
 }
 
 #[test]

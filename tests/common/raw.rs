@@ -495,7 +495,7 @@ pub(crate) struct Library(*mut std::ffi::c_void);
 impl Library {
     pub(crate) fn open(path: &std::path::Path) -> Library {
         let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: the name is a C string, and the library runs nothing when it is loaded.
+        // SAFETY: the name is a C string, and a library of these tests does no harm when it is loaded.
         let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         assert!(!library.is_null(), "dlopen {path:?}");
         Library(library)

@@ -69,9 +69,10 @@ pub(crate) fn caught() -> Option<&'static str> {
     name.to_str().ok()?.strip_prefix(SERVER)
 }
 
-/// Whether a new process of this program would be caught before `main`.
+/// Whether a new process of this program would be caught before `main`. What a library has caught when it was loaded is
+/// not: that process would run `main`, once more.
 pub(crate) fn is_caught() -> bool {
-    IS_CAUGHT.load(Ordering::Relaxed)
+    IS_CAUGHT.load(Ordering::Relaxed) && code().is_some()
 }
 
 /// Gives the number of a function; `None` if it is not in the program's own file.
