@@ -73,6 +73,7 @@ common::from_nothing![
     a_killed_server_loses_its_calls_in_time,
     the_host_hears_of_no_child,
     the_server_ends_with_a_host_that_is_killed,
+    the_server_outlives_the_thread_that_started_it,
     the_server_ends_with_a_host_that_runs_another_program,
     a_fork_of_the_host_does_not_keep_the_server,
     a_preload_runs_once_and_before_all,
@@ -499,7 +500,13 @@ fn a_stopped_server_delays_nobody_for_long() {
         let begin = Instant::now();
         for round in 0..20 {
             let exit = Call::new(LONG).run_in_server(round, |round: i32| -> i32 { process::exit(round) });
-            assert_fails!(exit, Reason::Exited { .. }, Ran::Yes);
+            assert_fails!(exit, Reason::Exited { code, .. } if *code == round, Ran::Yes);
+            // Of these only a status tells, which the server would.
+            let exit = Call::new(LONG).run_in_server(round, |round: i32| -> i32 { raw::exit_now(round) });
+            assert_fails!(exit, Reason::Exited { code, .. } if *code == round, Ran::Yes);
+            let killed =
+                Call::new(LONG).run_in_server((), |()| kill(getpid(), Signal::SIGKILL).map(|()| raw::pause()).ok());
+            assert_fails!(killed, Reason::Crashed { signal: libc::SIGKILL, .. }, Ran::Maybe);
         }
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
         assert_ne!(server(), first);
@@ -662,14 +669,22 @@ fn host_with_a_call(end: fn()) -> (Pid, [Pid; 2]) {
 }
 
 fn the_server_ends_with_a_host_that_is_killed() {
-    let (host, pids) = host_with_a_call(|| {
-        raw::pause();
-    });
-    assert!(pids.iter().all(|pid| procs::runs(*pid)));
-    kill(host, Signal::SIGKILL).unwrap();
-    waitpid(host, None).unwrap();
-    procs::assert_gone_within(&pids, SOON);
-    procs::assert_alone_within(SOON);
+    for signal in [Signal::SIGKILL, Signal::SIGABRT, Signal::SIGFPE, Signal::SIGTERM] {
+        let (host, pids) = host_with_a_call(|| {
+            raw::pause();
+        });
+        assert!(pids.iter().all(|pid| procs::runs(*pid)));
+        kill(host, signal).unwrap();
+        let end = waitpid(host, None).unwrap();
+        assert!(matches!(end, WaitStatus::Signaled(_, ended_by, _) if ended_by == signal), "{end:?}");
+        procs::assert_gone_within(&pids, SOON);
+        procs::assert_alone_within(SOON);
+    }
+}
+
+fn the_server_outlives_the_thread_that_started_it() {
+    let started = thread::spawn(server).join().unwrap();
+    assert_eq!(server(), started);
 }
 
 fn the_server_ends_with_a_host_that_runs_another_program() {
@@ -715,9 +730,15 @@ fn a_preload_runs_once_and_before_all() {
         LOADED.fetch_add(10, Ordering::Relaxed);
     })
     .unwrap();
-    for _ in 0..5 {
-        let told = ask(|()| (LOADED.load(Ordering::Relaxed), LOADED_BY.load(Ordering::Relaxed) == process::id()));
-        assert_eq!(told, (11, false));
+    // A server that has to be replaced has run them as well.
+    for _ in 0..2 {
+        for _ in 0..5 {
+            let told = ask(|()| (LOADED.load(Ordering::Relaxed), LOADED_BY.load(Ordering::Relaxed) == process::id()));
+            assert_eq!(told, (11, false));
+        }
+        let server = server();
+        kill(server, Signal::SIGKILL).unwrap();
+        procs::assert_gone_within(&[server], SOON);
     }
     assert_eq!(LOADED.load(Ordering::Relaxed), 0, "it ran in the host");
 }

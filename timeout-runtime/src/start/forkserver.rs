@@ -46,8 +46,11 @@ pub(crate) struct Order {
     pub(crate) arguments: Result<Parcel, String>,
 }
 
-/// So many servers in a row may end before they have given a single worker.
+/// So many servers may end before a call has a worker.
 const ATTEMPTS: u32 = 3;
+
+/// So many workers may die before one has its order.
+const MOST_LOST: u32 = 100;
 
 /// Arguments up to this size go in one message with the rest.
 const SMALL: u64 = 16 << 10;
@@ -69,7 +72,7 @@ pub(crate) fn start(
         invalid("the function is not in the program's own file, where the fork server could find it".into())
     })?;
     host.streams.flush_if_alone(host.threads());
-    let mut failures = 0;
+    let (mut ended, mut lost) = (0, 0);
     loop {
         let zygote = host.zygotes.get(&host.flights, deadline).map_err(NoChild::Failed)?.ok_or(NoChild::Late)?;
         let waiting = match zygote.take(deadline) {
@@ -82,18 +85,20 @@ pub(crate) fn start(
             }
             Err(NoWorker::Gone) => {
                 host.zygotes.forget(&zygote);
-                failures = if zygote.has_given() { 0 } else { failures + 1 };
-                if failures == ATTEMPTS {
-                    let why = format!("the fork server ended before it was ready, {ATTEMPTS} times in a row");
-                    return Err(NoChild::Failed(io::Error::other(why)));
+                ended += 1;
+                if ended == ATTEMPTS {
+                    return Err(NoChild::Failed(ended_too_often()));
                 }
                 continue;
             }
         };
         match send(host, deadline, options, thunk, arguments, waiting, &zygote, cancel)? {
             Some(worker) => return Ok(worker),
-            // It died before it had its order.
-            None => continue,
+            None if lost == MOST_LOST => {
+                let why = "the workers of the fork server end before they have their orders";
+                return Err(NoChild::Failed(io::Error::other(why)));
+            }
+            None => lost += 1,
         }
     }
 }
@@ -232,5 +237,9 @@ pub(crate) fn warm_up(host: &'static Host, deadline: Deadline) -> io::Result<()>
             Err(NoWorker::Gone) => host.zygotes.forget(&zygote),
         }
     }
-    Err(io::Error::other(format!("the fork server ended before it was ready, {ATTEMPTS} times in a row")))
+    Err(ended_too_often())
+}
+
+fn ended_too_often() -> io::Error {
+    io::Error::other(format!("the fork server ended before it gave a worker, {ATTEMPTS} times in a row"))
 }
