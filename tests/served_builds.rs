@@ -143,7 +143,7 @@ fn check_linked(name: &str, options: &[&str], expected: (bool, bool)) {
     assert_eq!(program.run(&["idle"]).trim(), idle());
 }
 
-/// One thread, the standard streams and whatever this process passes on, and no child.
+/// One thread, the standard streams and whatever this process passes on, and no server.
 fn idle() -> String {
     let numbers = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
     let numbers = numbers.map(|number| number.to_str().unwrap().parse().unwrap());

@@ -52,6 +52,13 @@ fn never_ends() -> u32 {
     }
 }
 
+#[timeout(0.1, start = forkserver)]
+fn spins() -> u32 {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 #[timeout(50)]
 fn forked() -> u32 {
     parent_id()
@@ -85,14 +92,29 @@ pub fn check() {
     let late = never_ends().unwrap_err();
     assert!(late.is_late() && late.ran() != Ran::No, "{late}");
     assert!((Duration::from_millis(100)..Duration::from_secs(5)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    // This much is told wherever no stack can be had, too.
+    assert!(late.to_string().contains("waiting"), "{late}");
+    let late = spins().unwrap_err();
+    assert!(late.to_string().contains("running, "), "{late}");
 }
 
-/// What this process has, which a program that makes no call would not have more of: threads, descriptors, children.
+/// What this process has, which a program that makes no call would not have more of: threads, descriptors, fork servers.
 pub fn belongings() -> [usize; 3] {
     let count = |folder: &str| fs::read_dir(folder).unwrap().count();
-    let children = fs::read_to_string("/proc/thread-self/children").unwrap();
     // The listing itself has a descriptor.
-    [count("/proc/self/task"), count("/proc/self/fd") - 1, children.split_whitespace().count()]
+    [count("/proc/self/task"), count("/proc/self/fd") - 1, servers()]
+}
+
+/// How many processes say that they are this one's fork server.
+pub fn servers() -> usize {
+    let name = format!("timeout-runtime: fork server of {}\0", process::id());
+    let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok());
+    lines.filter(|line| line.starts_with(name.as_bytes())).count()
+}
+
+/// Whether this process has any child.
+pub fn has_children() -> bool {
+    !fs::read_to_string("/proc/thread-self/children").unwrap().is_empty()
 }
 
 #[cfg(test)]
