@@ -25,9 +25,10 @@
 //!
 //! The first call runs the program once more (`/proc/self/exe`) and catches it before `main`: nothing has to be called
 //! there. This server forks a worker for each call, and some ahead. A worker has the host's environment, working directory
-//! and standard streams as they are at the call, and no other descriptor of it. Its user, groups and root directory are
-//! the host's as well. Ignored signals, resource limits, file mode mask, nice value and namespaces are as they were when
-//! the server started.
+//! and standard streams as they are at the call, and no other descriptor of it. Its user, group and root directory are
+//! the host's as well: a host that changes them gets another server. Ignored signals, resource limits, file mode mask,
+//! nice value, namespaces, supplementary groups, capabilities and filters (seccomp, Landlock) are as they were when the
+//! server started, and the arguments of the program (`std::env::args`) are the server's.
 //!
 //! The server ends with the host, and its workers with it. Both belong to nobody whom the host could wait for.
 //! They are out of reach of the host's terminal: in a session of their own if it has one when the server starts, else in
@@ -36,8 +37,9 @@
 //! # What it cannot do
 //!
 //! * A function must be in the program's own file, not in a shared library that it loads.
-//! * It needs `/proc`, and descriptors of processes (Linux 5.4). Where these are missing or forbidden, and in set-user-ID
-//!   programs, a call is [`NotStarted`](crate::Reason::NotStarted).
+//! * It needs `/proc`, and descriptors of processes (Linux 5.4). Where these are missing or forbidden, in set-user-ID
+//!   programs, and where the user or group in effect is not the real one, a call is
+//!   [`NotStarted`](crate::Reason::NotStarted).
 //! * Constructors of C++ and of `ctor`-like crates that the linker puts behind this crate's have not run in a worker, and
 //!   neither has std's start-up: an overflow of another stack than the body's own is told as a plain `SIGSEGV`.
 //! * A crash and a panic show the calls in the program's own code, without those in libraries, which `stuck_at` has. Of
@@ -48,7 +50,9 @@
 //!   another may own stdout, nobody waits for it. Flush it, where the order matters.
 //!
 //! There is no `start = auto`: which of the two a function can take depends on its arguments and on what its body needs
-//! of the host, and those do not change with the host's size.
+//! of the host, and those do not change with the host's size. Nor would the size decide anything: measured by
+//! `cargo bench -p timeout-suite --bench forkserver`, a served call takes less than half of a fork's time in the smallest
+//! host already.
 
 use std::io;
 
@@ -105,6 +109,11 @@ pub fn start(patience: impl IntoLimit) -> io::Result<()> {
 /// forkserver::preload(|| drop(WORDS.set(vec!["yes", "no"])))?;
 /// assert!(is_known("yes").unwrap());
 /// # std::io::Result::Ok(())
+/// ```
+/// A closure that captures something is refused when the program is built; `cargo check` alone does not see it.
+/// ```compile_fail
+/// let words = vec!["yes", "no"];
+/// let _ = timeout_runtime::forkserver::preload(|| drop(words.clone()));
 /// ```
 pub fn preload<F: Fn() + Copy>(load: F) -> io::Result<()> {
     // Only its type is of use.

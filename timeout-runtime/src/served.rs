@@ -236,6 +236,11 @@ impl Call {
     /// assert_eq!(call.run_in_server(("ab".to_string(), 3), repeat).unwrap(), "ababab");
     /// assert_eq!(call.run_in_server(41, |n: i32| n + 1).unwrap(), 42);
     /// ```
+    /// A closure that captures something is refused when the program is built; `cargo check` alone does not see it.
+    /// ```compile_fail
+    /// let more = 1;
+    /// let _ = timeout_runtime::Call::new(10).run_in_server(41, |n: i32| n + more);
+    /// ```
     #[track_caller]
     pub fn run_in_server<A, T, F>(&self, arguments: A, _body: F) -> Result<T, TimedOut>
     where
