@@ -16,7 +16,7 @@ use crate::{
     Cancel, IntoLimit, Ran, Reason, Rlimit, TimedOut, Usage,
     child::{self, Options, outbox::Outbox},
     deadline::Deadline,
-    error::{Facts, signal_name},
+    error::{Facts, signal_name, what_was_done},
     events::Trail,
     inline,
     parent::{
@@ -589,8 +589,14 @@ fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) ->
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {
-            // Its pipe was closed or replaced, or could not be written to.
-            (Reason::Lost { why: format!("it could not be written into its result pipe (exit code {code})") }, Ran::Yes)
+            let why = match stage {
+                Some(stage @ (Stage::Encoding | Stage::Decoding)) => {
+                    format!("its process ended with code {code} while {}", what_was_done(stage).unwrap_or_default())
+                }
+                // Its pipe was closed or replaced, or could not be written to.
+                _ => format!("it could not be written into its result pipe (exit code {code})"),
+            };
+            (Reason::Lost { why }, Ran::Yes)
         }
         Outcome::Exited(code) => (Reason::Exited { code }, if ran == Ran::No { ran } else { Ran::Yes }),
         Outcome::NotStarted(SetupReport { step, errno: 0 }) => {
