@@ -145,6 +145,12 @@ pub(crate) fn pipe_capacity(fd: RawFd) -> i32 {
     unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) }
 }
 
+/// Gives a pipe another capacity, as far as the user's allowance goes; gives what it became.
+pub(crate) fn set_pipe_capacity(fd: RawFd, bytes: c_int) -> Result<c_int, Errno> {
+    // SAFETY: takes numbers.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes) })
+}
+
 // --- crashes
 
 /// Reads through a null pointer, out of sight of the compiler.
