@@ -108,7 +108,10 @@ fn a_host_thread_that_waits_for_any_child_does_no_harm(start: Start) {
     });
     let taken = taken.into_inner();
     println!("{taken} corpses of 200 were taken by the other thread");
-    assert!(start == Start::Fork || taken == 0, "a worker was a child of the host");
+    match start {
+        Start::Fork => assert!(taken > 0, "this proves nothing"),
+        Start::Forkserver => assert_eq!(taken, 0, "a worker was a child of the host"),
+    }
 }
 
 fn the_hosts_own_children_keep_their_statuses(start: Start) {

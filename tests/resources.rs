@@ -187,7 +187,8 @@ fn a_stack_that_cannot_grow_is_out_of_memory(start: Start) {
 
 fn a_value_too_large_to_be_encoded_is_out_of_memory(start: Start) {
     let result = start.call(LONG).memory(48 * MIB).run(|| vec![Some(u64::MAX); 2 << 20]);
-    assert_out_of!(Memory, result, Ran::Yes);
+    let error = assert_out_of!(Memory, result, Ran::Yes);
+    assert!(error.to_string().contains("while its value was being encoded by its `Serialize`"), "{error}");
 }
 
 fn a_request_that_nothing_could_meet_is_out_of_memory_without_a_bound(start: Start) {

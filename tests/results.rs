@@ -5,7 +5,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use common::{LONG, Mark, SOON, Start, assert_fails, oracle::Snapshot, procs, raw
 use nix::{
     libc,
     sys::wait::{WaitStatus, waitpid},
+    unistd::{SysconfVar, sysconf},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use timeout_runtime::{Ran, Reason, Resource};
@@ -36,11 +37,14 @@ common::scenarios_everywhere![
     a_deserialize_that_never_ends_is_late_and_named,
     a_serialize_that_allocates_without_end_is_over_within_the_limit,
     a_deserialize_that_allocates_without_end_is_over_within_the_limit,
+    a_serialize_that_ends_the_process_is_named,
+    a_deserialize_that_ends_the_process_is_named,
     a_destructor_of_the_value_does_not_run_in_the_child,
 ];
 
 /// Where headers, pages, pipes and buffers end.
-const SIZES: [usize; 13] = [0, 1, 7, 8, 9, 4095, 4096, 4097, 65_535, 65_536, 65_537, (1 << 20) - 1, (1 << 20) + 1];
+const SIZES: [usize; 14] =
+    [0, 1, 7, 8, 9, 4095, 4096, 4097, 65_535, 65_536, 65_537, (1 << 20) - 1, 1 << 20, (1 << 20) + 1];
 
 /// Bytes that show whatever is lost, doubled or moved.
 fn bytes(size: usize) -> Vec<u8> {
@@ -96,17 +100,26 @@ fn a_struct_of_every_size_comes_back_equal(start: Start) {
     }
 }
 
+/// The length of a piece of a gigabyte: no divisor or multiple of any page or buffer.
+const PIECE: usize = 65_521;
+
 fn a_gigabyte_comes_back_equal(start: Start) {
     const SIZE: usize = 1 << 30;
     let value = start.run(&start.call(LONG), (), |()| {
-        let mut bytes = vec![7u8; SIZE];
-        bytes.iter_mut().enumerate().step_by(4093).for_each(|(at, byte)| *byte = (at / 4093) as u8);
-        bytes
+        // Copied and compared in pieces, as one byte at a time takes long where nothing is optimized.
+        let mut value = bytes(PIECE).repeat(SIZE.div_ceil(PIECE));
+        value
+            .chunks_mut(PIECE)
+            .zip(0u64..)
+            .for_each(|(piece, number)| piece[..8].copy_from_slice(&number.to_le_bytes()));
+        value.truncate(SIZE);
+        value
     });
-    let value = value.unwrap();
+    let (value, expected) = (value.unwrap(), bytes(PIECE));
     assert_eq!(value.len(), SIZE);
-    assert!(value.iter().enumerate().step_by(4093).all(|(at, byte)| *byte == (at / 4093) as u8));
-    assert!(value[1..4093].iter().all(|byte| *byte == 7));
+    for (piece, number) in value.chunks(PIECE).zip(0u64..) {
+        assert!(piece[..8] == number.to_le_bytes() && piece[8..] == expected[8..piece.len()], "piece {number}");
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,13 +168,45 @@ fn carry_through_narrow_pipes(start: Start) {
         }
     };
     assert!(narrow <= 8192, "no narrow pipe after {} of them", hoard.len());
-    for size in SIZES.into_iter().chain([4 << 20]) {
-        comes_back(start, &bytes(size));
-        comes_back(start, &Picture { name: String::new(), pixels: bytes(size), size: (1, 1) });
+    // A child that is forked has the pipes of its host, too.
+    let known = if start == Start::Fork { pipes() } else { Vec::new() };
+    for size in SIZES.into_iter().chain([4 << 20, 64 << 20]) {
+        comes_back_through_one_page(start, &known, &bytes(size));
+        if size <= 4 << 20 {
+            let picture = Picture { name: String::new(), pixels: bytes(size), size: (1, 1) };
+            comes_back_through_one_page(start, &known, &picture);
+        }
     }
     let long = start.run(&start.call(LONG), (), |()| -> u8 { panic!("{}", "long ".repeat(100_000)) });
     assert!(long.unwrap_err().is_panic());
     common::endings::check_sample(start);
+}
+
+/// The numbers of all pipes that this process has open, but for the standard streams.
+fn pipes() -> Vec<RawFd> {
+    (3..5000).filter(|fd| raw::pipe_capacity(*fd) > 0).collect()
+}
+
+fn page_size() -> i32 {
+    sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap() as i32
+}
+
+/// As [`comes_back`], and the child's own pipe holds as little as one can, and cannot be made wider.
+#[track_caller]
+fn comes_back_through_one_page<T>(start: Start, known: &[RawFd], value: &T)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Clone + 'static,
+{
+    let returned = start.run(&start.call(LONG), (known.to_vec(), value.clone()), |(known, value)| {
+        let own: Vec<RawFd> = pipes().into_iter().filter(|fd| !known.contains(fd)).collect();
+        assert!(!own.is_empty(), "a child without a pipe");
+        for fd in own {
+            assert_eq!(raw::set_pipe_capacity(fd, 4096), Ok(page_size()));
+            assert!(raw::set_pipe_capacity(fd, 1 << 20).is_err(), "there is no want of room");
+        }
+        value
+    });
+    assert!(returned.as_ref().is_ok_and(|returned| returned == value), "{:?}", returned.err());
 }
 
 /// A value whose `Serialize` and `Deserialize` do as they are told. It carries what to do as a number.
@@ -178,6 +223,9 @@ enum Deed {
     Panic,
     Loop,
     Allocate,
+    Exit,
+    Vanish,
+    Crash,
 }
 
 impl Deed {
@@ -196,6 +244,9 @@ impl Deed {
                     std::hint::black_box(&hoard);
                 }
             }
+            Deed::Exit => std::process::exit(3),
+            Deed::Vanish => raw::exit_now(3),
+            Deed::Crash => std::process::abort(),
         }
     }
 }
@@ -214,6 +265,9 @@ impl<'de> Deserialize<'de> for Stubborn {
         Ok(Stubborn { out, back })
     }
 }
+
+const ENCODED: &str = "while its value was being encoded by its `Serialize`";
+const DECODED: &str = "while its value was being decoded by its `Deserialize`";
 
 /// Has a stubborn value come back; gives the error's text.
 #[track_caller]
@@ -274,7 +328,7 @@ fn a_deserialize_that_never_ends_is_late_and_named(start: Start) {
 
 /// Whatever the kernel or the allocator does about it, the call is over in time and does not give a value.
 #[track_caller]
-fn allocates(start: Start, out: Deed, back: Deed) {
+fn allocates(start: Start, out: Deed, back: Deed, told: &str) {
     const ROOM: u64 = 512 << 20;
     let used = procs::status("VmSize") << 10;
     let call = start.call(Duration::from_secs(20));
@@ -295,15 +349,38 @@ fn allocates(start: Start, out: Deed, back: Deed) {
     println!("{elapsed:?}: {error}");
     // std aborts when memory is out, and that is told from other aborts.
     assert!(matches!(error.reason(), Reason::OutOf(Resource::Memory)), "{error:?}");
+    assert!(error.to_string().contains(told), "{error}");
+    assert_eq!(error.ran(), Ran::Yes);
     assert!(elapsed < Duration::from_secs(20));
 }
 
 fn a_serialize_that_allocates_without_end_is_over_within_the_limit(start: Start) {
-    allocates(start, Deed::Allocate, Deed::Obey);
+    allocates(start, Deed::Allocate, Deed::Obey, ENCODED);
 }
 
 fn a_deserialize_that_allocates_without_end_is_over_within_the_limit(start: Start) {
-    allocates(start, Deed::Obey, Deed::Allocate);
+    allocates(start, Deed::Obey, Deed::Allocate, DECODED);
+}
+
+/// Has a value come back whose impl ends the process in each way.
+#[track_caller]
+fn ends_the_process(start: Start, with: fn(Deed) -> (Deed, Deed), told: &str) {
+    for deed in [Deed::Exit, Deed::Vanish] {
+        let (out, back) = with(deed);
+        let text = lost(start, out, back);
+        assert!(text.contains("its process ended with code 3 while ") && text.contains(told), "{deed:?}: {text}");
+    }
+    let result = start.run(&start.call(LONG), with(Deed::Crash), |(out, back)| Stubborn { out, back });
+    let error = assert_fails!(result, Reason::Crashed { signal: libc::SIGABRT, .. }, Ran::Yes);
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+fn a_serialize_that_ends_the_process_is_named(start: Start) {
+    ends_the_process(start, |deed| (deed, Deed::Obey), ENCODED);
+}
+
+fn a_deserialize_that_ends_the_process_is_named(start: Start) {
+    ends_the_process(start, |deed| (Deed::Obey, deed), DECODED);
 }
 
 fn a_value_that_takes_longer_than_the_limit_to_send_is_late(start: Start) {
@@ -318,14 +395,14 @@ fn a_value_that_takes_longer_than_the_limit_to_send_is_late(start: Start) {
     assert!(procs::status("VmHWM") < 1 << 20, "the caller took in {} KiB", procs::status("VmHWM"));
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Skips {
     #[serde(skip_serializing_if = "Option::is_none")]
     nickname: Option<String>,
     age: Option<u32>,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SkipsLast {
     age: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -352,37 +429,36 @@ enum Tagged {
     Number { value: u32 },
 }
 
-/// Has a value come back that the format has trouble with: it is whole, or lost with a text that says why.
+/// Has a value come back that the format cannot carry: it is lost, with a text that has all these words.
 #[track_caller]
-fn whole_or_lost<T: Serialize + DeserializeOwned + PartialEq + Debug>(start: Start, make: fn() -> T, words: &[&str]) {
-    match start.run(&start.call(LONG), Fun(make), |Fun(make): Fun<T>| make()) {
-        Ok(value) => assert_eq!(value, make()),
-        Err(error) => {
-            assert!(matches!(error.reason(), Reason::Lost { .. }), "{error:?}");
-            assert_eq!(error.ran(), Ran::Yes);
-            let text = error.to_string();
-            println!("{text}");
-            assert!(words.iter().any(|word| text.contains(word)), "it names neither field nor cure: {text}");
-        }
-    }
+fn cannot_come_back<T: Serialize + DeserializeOwned>(start: Start, make: fn() -> T, words: &[&str]) {
+    let result = start.run(&start.call(LONG), Fun(make), |Fun(make): Fun<T>| make());
+    let text = assert_fails!(result, Reason::Lost { .. }, Ran::Yes).to_string();
+    println!("{text}");
+    assert!(words.iter().all(|word| text.contains(word)), "it does not name {words:?}: {text}");
 }
 
 fn a_value_that_the_format_would_change_is_lost_and_says_why(start: Start) {
-    let words = ["skip_serializing_if"];
-    whole_or_lost(start, || Skips { nickname: None, age: Some(7) }, &words);
-    whole_or_lost(start, || Skips { nickname: Some("x".into()), age: Some(7) }, &words);
-    whole_or_lost(start, || SkipsLast { age: 7, names: vec![] }, &words);
+    let nickname = ["field `nickname` of `Skips`", "remove the attribute", "skip_serializing_if"];
+    cannot_come_back(start, || Skips { nickname: None, age: Some(7) }, &nickname);
+    let names = ["field `names` of `SkipsLast`", "remove the attribute", "skip_serializing_if"];
+    cannot_come_back(start, || SkipsLast { age: 7, names: vec![] }, &names);
     // Where the missing field of one passes for the beginning of the next.
-    whole_or_lost(start, || vec![SkipsLast { age: 1, names: vec![] }, SkipsLast { age: 0, names: vec![] }], &words);
-    whole_or_lost(start, || (Skips { nickname: None, age: Some(0) }, 0u8, 0u8), &words);
+    cannot_come_back(start, || vec![SkipsLast { age: 1, names: vec![] }, SkipsLast { age: 0, names: vec![] }], &names);
+    cannot_come_back(start, || (Skips { nickname: None, age: Some(0) }, 0u8, 0u8), &nickname);
+    // With nothing skipped there is nothing to lose.
+    comes_back(start, &Skips { nickname: Some("x".into()), age: Some(7) });
+    comes_back(start, &SkipsLast { age: 7, names: vec!["x".into()] });
 }
 
 fn a_value_that_the_format_cannot_carry_is_lost_and_says_why(start: Start) {
-    whole_or_lost(start, || Untagged::Number(7), &["untagged"]);
-    whole_or_lost(start, || Untagged::Text("x".into()), &["untagged"]);
-    whole_or_lost(start, || Flattened { id: 1, rest: BTreeMap::from([("a".into(), 2)]) }, &["flatten"]);
-    whole_or_lost(start, || Tagged::Number { value: 7 }, &["tag"]);
-    whole_or_lost(start, || serde_json::json!({"a": [1, 2.5, "x", null]}), &["Value", "text", "String"]);
+    let cure = "return a plain struct or enum, or the value as text (`serde_json::to_string`)";
+    cannot_come_back(start, || Untagged::Number(7), &["`untagged`", cure]);
+    cannot_come_back(start, || Untagged::Text("x".into()), &["`untagged`", cure]);
+    cannot_come_back(start, || Tagged::Number { value: 7 }, &["`tag = …`", cure]);
+    cannot_come_back(start, || serde_json::json!({"a": [1, 2.5, "x", null]}), &["`serde_json::Value`", cure]);
+    let flattened = || Flattened { id: 1, rest: BTreeMap::from([("a".into(), 2)]) };
+    cannot_come_back(start, flattened, &["`flatten`", "remove the attribute or return another type"]);
 }
 
 fn a_destructor_of_the_value_does_not_run_in_the_child(start: Start) {

@@ -145,6 +145,20 @@ pub(crate) fn pipe_capacity(fd: RawFd) -> i32 {
     unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) }
 }
 
+/// How many bytes wait in a pipe, told by either end; 0 for what is no pipe.
+pub(crate) fn bytes_in_pipe(fd: RawFd) -> c_int {
+    let mut count = 0;
+    // SAFETY: FIONREAD writes one int, to `count`; whatever else the descriptor is, it is the test's own.
+    let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
+    if result == 0 && pipe_capacity(fd) > 0 { count } else { 0 }
+}
+
+/// Gives a pipe another capacity, as far as the user's allowance goes; gives what it became.
+pub(crate) fn set_pipe_capacity(fd: RawFd, bytes: c_int) -> Result<c_int, Errno> {
+    // SAFETY: takes numbers.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes) })
+}
+
 // --- crashes
 
 /// Reads through a null pointer, out of sight of the compiler.

@@ -16,7 +16,7 @@ use crate::{
     Cancel, IntoLimit, Ran, Reason, Rlimit, TimedOut, Usage,
     child::{self, Options, outbox::Outbox},
     deadline::Deadline,
-    error::{Facts, signal_name},
+    error::{Facts, signal_name, what_was_done},
     events::Trail,
     inline,
     parent::{
@@ -261,7 +261,7 @@ impl Call {
             return Ok((value, process::usage().unwrap_or_default().since(before)));
         }
         // Of a value without it, nothing comes back.
-        self.run_and_tell(true, body, |value, outbox| outbox.deliver::<T, _>(&value))
+        self.run_and_tell(true, body, |value, outbox| outbox.deliver::<T, _>(&value), |_| Ok(()))
             .map(|(value, usage)| (value, usage.unwrap_or_default()))
     }
 
@@ -282,18 +282,27 @@ impl Call {
     /// Runs a body that changes what `slots` point to, and repeats the changes here if it returns.
     #[doc(hidden)]
     #[track_caller]
-    pub fn run_writing_back<T: Portable, S: Slots, F: FnOnce() -> T>(
-        &self,
-        mut slots: S,
-        body: F,
-    ) -> Result<T, TimedOut> {
+    pub fn run_writing_back<T: Portable, S: Slots, F: FnOnce() -> T>(&self, slots: S, body: F) -> Result<T, TimedOut> {
         if inline::is_on() {
             // It has changed the arguments themselves.
             return self.run_inline(body);
         }
-        let (value, changed) = self.run_and_pack::<(T, S::Owned), _, _>(body, |value, outbox| {
+        self.run_and_change::<T, S, _, _>(slots, body, |value, slots, outbox| {
             outbox.deliver::<(T, S::Owned), _>(&(value, slots.view()))
-        })?;
+        })
+    }
+
+    /// The rest of every call that writes back: all of it when everything that has come home fits, else nothing.
+    #[track_caller]
+    pub(crate) fn run_and_change<T: DeserializeOwned, S: Slots, R, F: FnOnce() -> R>(
+        &self,
+        mut slots: S,
+        body: F,
+        deliver: impl FnOnce(R, &S, &Outbox),
+    ) -> Result<T, TimedOut> {
+        let deliver = |value, outbox: &Outbox| deliver(value, &slots, outbox);
+        let check = |(_, changed): &(T, S::Owned)| slots.check(changed);
+        let ((value, changed), _) = self.run_and_tell(false, body, deliver, check)?;
         slots.replace(changed);
         Ok(value)
     }
@@ -305,16 +314,17 @@ impl Call {
         body: F,
         deliver: impl FnOnce(R, &Outbox),
     ) -> Result<T, TimedOut> {
-        self.run_and_tell(false, body, deliver).map(|(value, _)| value)
+        self.run_and_tell(false, body, deliver, |_| Ok(())).map(|(value, _)| value)
     }
 
-    /// The same, with what the child had used if that `is_measured`.
+    /// The same, with what the child had used if that `is_measured`; a value that does not pass `check` is lost.
     #[track_caller]
     fn run_and_tell<T: DeserializeOwned, R, F: FnOnce() -> R>(
         &self,
         is_measured: bool,
         body: F,
         deliver: impl FnOnce(R, &Outbox),
+        check: impl FnOnce(&T) -> Result<(), String>,
     ) -> Result<(T, Option<Usage>), TimedOut> {
         let site = self.site::<F>();
         if let Route::Here = self.route {
@@ -338,7 +348,7 @@ impl Call {
                 let facts = self.facts(&site, Reason::Lost { why }, Ran::Yes);
                 TimedOut::new(Facts { usage, ..facts })
             };
-            match open(inbox) {
+            match open(inbox).and_then(|value| check(&value).map(|()| value)) {
                 Ok(_) if is_measured && usage.is_none() => Err(lost("the kernel did not tell what it had used".into())),
                 Ok(value) => Ok((value, usage)),
                 Err(why) => Err(lost(why)),
@@ -589,8 +599,14 @@ fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) ->
             (Reason::Crashed { signal, address, stack_overflow, backtrace }, ran)
         }
         Outcome::Exited(code) if stage.is_some_and(|stage| stage >= Stage::Encoding) => {
-            // Its pipe was closed or replaced, or could not be written to.
-            (Reason::Lost { why: format!("it could not be written into its result pipe (exit code {code})") }, Ran::Yes)
+            let why = match stage {
+                Some(stage @ (Stage::Encoding | Stage::Decoding)) => {
+                    format!("its process ended with code {code} while {}", what_was_done(stage).unwrap_or_default())
+                }
+                // Its pipe was closed or replaced, or could not be written to.
+                _ => format!("it could not be written into its result pipe (exit code {code})"),
+            };
+            (Reason::Lost { why }, Ran::Yes)
         }
         Outcome::Exited(code) => (Reason::Exited { code }, if ran == Ran::No { ran } else { Ran::Yes }),
         Outcome::NotStarted(SetupReport { step, errno: 0 }) => {
@@ -604,3 +620,6 @@ fn reason(outcome: Outcome, stage: Option<Stage>, sample: Sample, view: View) ->
         Outcome::Lost(why) => (Reason::Lost { why }, ran),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,16 +75,15 @@ impl<'a, W> ErrorsApart<'a, W> {
     #[track_caller]
     pub fn run_writing_back<T: Crossing<W>, S: Slots, F: FnOnce() -> T>(
         &self,
-        mut slots: S,
+        slots: S,
         body: F,
     ) -> Result<T, TimedOut> {
         if inline::is_on() {
             return self.call.run_inline(body);
         }
-        let (owned, changed) = self.call.run_and_pack::<(T::Owned, S::Owned), _, _>(body, |value: T, outbox| {
+        let owned = self.call.run_and_change::<T::Owned, S, _, _>(slots, body, |value: T, slots, outbox| {
             outbox.deliver::<(T::Owned, S::Owned), _>(&(value.view(), slots.view()));
         })?;
-        slots.replace(changed);
         Ok(T::home(owned))
     }
 }

@@ -262,7 +262,7 @@ impl Facts {
             Reason::Panicked { message, location, thread, backtrace } => {
                 f.write_str("panicked")?;
                 if let Some(place) = location {
-                    write!(f, " at {place}")?;
+                    write!(f, " at {}:{}:{}", OneLine(place.file()), place.line(), place.column())?;
                 }
                 if let (Some(thread), false, false) = (thread, backtrace.is_empty(), backtrace.is_of_body()) {
                     write!(f, " on thread `{}`", OneLine(thread))?;
@@ -284,7 +284,7 @@ impl Facts {
                 names.place(&self.backtrace).map_or(Ok(()), |place| write!(f, "; it was in {place}"))
             }
             Reason::Cancelled => f.write_str("was cancelled"),
-            Reason::NotStarted(error) => write!(f, "was not started: {error}"),
+            Reason::NotStarted(error) => write!(f, "was not started: {}", OneLine(&error.to_string())),
             Reason::Lost { why } => write!(f, "lost its value: {}", OneLine(why)),
         }?;
         match (stage, reason) {
@@ -292,9 +292,8 @@ impl Facts {
             (_, Reason::NotStarted(_)) => Ok(()),
             (Some(Stage::Hooks), _) => f.write_str(", in a hook of `on_child`"),
             // These say so themselves.
-            (Some(Stage::Arguments), Reason::Lost { .. } | Reason::Late { .. }) => Ok(()),
-            (Some(Stage::Arguments), _) => f.write_str(", while its arguments were being decoded"),
-            _ => Ok(()),
+            (_, Reason::Lost { .. } | Reason::Late { .. }) => Ok(()),
+            _ => stage.and_then(what_was_done).map_or(Ok(()), |what| write!(f, ", while {what}")),
         }
     }
 
@@ -319,15 +318,13 @@ impl Facts {
 
     /// What is known of a late child: how far it was, where, what it did, and where that may come from.
     fn write_late(&self, f: &mut fmt::Formatter<'_>, stuck_at: &Backtrace, names: Names) -> fmt::Result {
-        f.write_str(match self.stage {
-            Some(Stage::Arguments) => ": its arguments were being decoded by their `Deserialize`",
-            Some(Stage::Encoding) => ": its value was being encoded by its `Serialize`",
-            Some(Stage::Decoding) => ": its value was being decoded by its `Deserialize`",
-            Some(Stage::Sending) => ": its value was on its way",
+        let what = match self.stage.and_then(what_was_done) {
+            Some(what) => what,
             _ if self.ran == Ran::No && self.stage != Some(Stage::Hooks) => return f.write_str(": it had not begun"),
             _ if stuck_at.is_empty() && self.doing.activity.is_none() => return Ok(()),
-            _ => ": it was",
-        })?;
+            _ => "it was",
+        };
+        write!(f, ": {what}")?;
         let place = names.place(stuck_at);
         if let Some(place) = place {
             write!(f, " in {place}")?;
@@ -357,9 +354,21 @@ impl Facts {
     }
 }
 
+/// What a child was doing for its call where that is not the body.
+pub(crate) fn what_was_done(stage: Stage) -> Option<&'static str> {
+    match stage {
+        Stage::Arguments => Some("its arguments were being decoded by their `Deserialize`"),
+        Stage::Encoding => Some("its value was being encoded by its `Serialize`"),
+        Stage::Decoding => Some("its value was being decoded by its `Deserialize`"),
+        Stage::Sending => Some("its value was on its way"),
+        Stage::Setup | Stage::Hook | Stage::Hooks | Stage::Body | Stage::Unsent => None,
+    }
+}
+
 impl fmt::Debug for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { reason, called_from, limit, elapsed, ran, usage, .. } = &*self.0;
+        let reason = Brief(reason);
         write!(f, "{self} [{reason:?}, limit: {limit:?}, elapsed: {elapsed:?}, ran: {ran:?}")?;
         if let Some(usage) = usage {
             write!(f, ", cpu: {:?}, peak memory: {} KiB", usage.cpu(), usage.peak_memory() >> 10)?;
@@ -435,6 +444,26 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A reason with its texts as they are in the line.
+struct Brief<'a>(&'a Reason);
+
+impl fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Reason::Panicked { message, location, thread, backtrace } => f
+                .debug_struct("Panicked")
+                .field("message", &OneLine(message))
+                .field("location", location)
+                .field("thread", &thread.as_deref().map(OneLine))
+                .field("backtrace", backtrace)
+                .finish(),
+            Reason::NotStarted(error) => write!(f, "NotStarted({})", OneLine(&format!("{error:?}"))),
+            Reason::Lost { why } => f.debug_struct("Lost").field("why", &OneLine(why)).finish(),
+            others => fmt::Debug::fmt(others, f),
+        }
+    }
+}
+
 /// A text of any shape as part of one line: line breaks become spaces, and what is too long is cut.
 struct OneLine<'a>(&'a str);
 
@@ -449,6 +478,12 @@ impl fmt::Display for OneLine<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
     }
 }
 
@@ -504,7 +539,28 @@ mod tests {
                 Some(Stage::Arguments),
                 None,
                 bounds,
-                "ran out of memory: it may use 256 MiB, while its arguments were being decoded",
+                "ran out of memory: it may use 256 MiB, while its arguments were being decoded by their `Deserialize`",
+            ),
+            (
+                Resource::Memory,
+                Some(Stage::Encoding),
+                None,
+                bounds,
+                "ran out of memory: it may use 256 MiB, while its value was being encoded by its `Serialize`",
+            ),
+            (
+                Resource::Cpu,
+                Some(Stage::Decoding),
+                None,
+                bounds,
+                "used up its 2 s of CPU time, while its value was being decoded by its `Deserialize`",
+            ),
+            (
+                Resource::Cpu,
+                Some(Stage::Sending),
+                None,
+                bounds,
+                "used up its 2 s of CPU time, while its value was on its way",
             ),
         ] {
             let TimedOut(facts) = of(Reason::OutOf(resource));
@@ -594,9 +650,33 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_in_the_line_and_kept_in_the_reason() {
         let long = "ž".repeat(10_000);
-        let error = of(Reason::Lost { why: long.clone() });
-        assert!(error.to_string().chars().count() < 500);
-        assert!(matches!(error.reason(), Reason::Lost { why } if *why == long));
+        let panicked = Reason::Panicked {
+            message: long.clone(),
+            location: None,
+            thread: Some(long.clone()),
+            backtrace: Backtrace::of_one(
+                false,
+                None,
+                vec![1],
+                crate::report::View { function: "app::f", file: "src/a.rs" },
+            ),
+        };
+        for (reason, texts) in [
+            (panicked, 2),
+            (Reason::Lost { why: long.clone() }, 1),
+            (Reason::NotStarted(io::Error::other(long.clone())), 1),
+        ] {
+            let error = of(reason);
+            let (line, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(line.chars().count() < 100 + texts * 410, "{line}");
+            assert!(debug.starts_with(&line) && debug.chars().count() < 500 + 2 * texts * 410, "{debug}");
+            let kept = match error.reason() {
+                Reason::Panicked { message, .. } => message.clone(),
+                Reason::Lost { why } => why.clone(),
+                reason => format!("{reason:?}"),
+            };
+            assert!(kept.contains(&long));
+        }
     }
 
     #[test]

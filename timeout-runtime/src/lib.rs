@@ -18,10 +18,14 @@
 //!
 //! * **Changes stay in the child**, but for the result and `&mut` arguments: those through `Cell`, `Mutex`, atomics and
 //!   statics are lost.
-//! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Every value that is not plain
-//!   numbers or text is decoded once in the child, so that a `Deserialize` that never ends is cut there. Values may be
-//!   nested up to 256 levels deep. In a `Result<T, E>` the error may do without serde: [`PortableError`] tells which come
-//!   back, and how yours does.
+//! * **Results** need `Serialize` and `Deserialize` and own what they hold ([`Portable`]). Values may be nested up to 256
+//!   levels deep. In a `Result<T, E>` the error may do without serde: [`PortableError`] tells which come back, and how yours
+//!   does.
+//! * **What a result costs.** A number, a `String` or a `Vec` of numbers, such as bytes, crosses as it lies in memory. Every
+//!   other value, and every one that comes with changes to `&mut` arguments, is encoded, and then decoded once in the child
+//!   before it is sent, so that a `Deserialize` that never ends is cut there. So it is decoded twice, and both times count
+//!   for the limit; and the child holds the value, its encoded bytes and a second copy of it at once, which count for
+//!   [`Call::memory`].
 //! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
 //!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
 //! * **Not a sandbox.** The child has the caller's memory and rights.

@@ -4,6 +4,8 @@
 //! In the child the slot is read after the body has returned; in the caller the body never runs, and the slot is written
 //! when the whole answer has been decoded.
 
+use std::any::type_name;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::sys::place::Place;
@@ -21,10 +23,10 @@ pub trait WriteBack {
     /// What is sent from the child.
     fn view(&self) -> impl Serialize;
 
-    /// Whether `changed` can take the place of the value.
-    fn fits(&self, changed: &Self::Owned) -> bool;
+    /// Says what is wrong if `changed` cannot take the place of the value.
+    fn check(&self, changed: &Self::Owned) -> Result<(), String>;
 
-    /// Puts `changed`, which fits, in the place of the value.
+    /// Puts `changed`, which was checked, in the place of the value.
     fn replace(&mut self, changed: Self::Owned);
 }
 
@@ -35,8 +37,8 @@ impl<T: Serialize + DeserializeOwned> WriteBack for T {
         self
     }
 
-    fn fits(&self, _changed: &T) -> bool {
-        true
+    fn check(&self, _changed: &T) -> Result<(), String> {
+        Ok(())
     }
 
     fn replace(&mut self, changed: T) {
@@ -51,8 +53,13 @@ impl<T: Serialize + DeserializeOwned> WriteBack for [T] {
         self
     }
 
-    fn fits(&self, changed: &Vec<T>) -> bool {
-        self.len() == changed.len()
+    fn check(&self, changed: &Vec<T>) -> Result<(), String> {
+        match (self.len(), changed.len()) {
+            (lent, back) if lent == back => Ok(()),
+            (lent, back) => {
+                Err(format!("a `&mut [{}]` argument of {lent} items came back with {back}", type_name::<T>()))
+            }
+        }
     }
 
     fn replace(&mut self, changed: Vec<T>) {
@@ -87,10 +94,10 @@ pub trait Slots {
     /// What is sent from the child.
     fn view(&self) -> impl Serialize;
 
-    /// Whether all of `changed` can be put in place.
-    fn fits(&self, changed: &Self::Owned) -> bool;
+    /// Says what is wrong if not all of `changed` can be put in place.
+    fn check(&self, changed: &Self::Owned) -> Result<(), String>;
 
-    /// Puts all of `changed` in place.
+    /// Puts all of `changed`, which was checked, in place.
     fn replace(&mut self, changed: Self::Owned);
 }
 
@@ -99,8 +106,8 @@ impl Slots for () {
 
     fn view(&self) -> impl Serialize {}
 
-    fn fits(&self, (): &()) -> bool {
-        true
+    fn check(&self, (): &()) -> Result<(), String> {
+        Ok(())
     }
 
     fn replace(&mut self, (): ()) {}
@@ -113,8 +120,8 @@ impl<U: WriteBack + ?Sized, Rest: Slots> Slots for (Slot<U>, Rest) {
         (self.0.0.get().view(), self.1.view())
     }
 
-    fn fits(&self, (first, rest): &Self::Owned) -> bool {
-        self.0.0.get().fits(first) && self.1.fits(rest)
+    fn check(&self, (first, rest): &Self::Owned) -> Result<(), String> {
+        self.0.0.get().check(first).and_then(|()| self.1.check(rest))
     }
 
     fn replace(&mut self, (first, rest): Self::Owned) {
@@ -125,16 +132,56 @@ impl<U: WriteBack + ?Sized, Rest: Slots> Slots for (Slot<U>, Rest) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::{
+        Call, Ran, Reason, RemoteError, TimedOut,
+        child::outbox::Outbox,
+        crossing::{ByTrait, ErrorsApart},
+    };
 
     #[test]
     fn changes_are_put_in_place_together() {
         let (mut number, mut items) = (1, [1, 2, 3]);
         let mut slots = (Slot::hold(&mut number), (Slot::hold(items.as_mut_slice()), ()));
-        assert!(!slots.fits(&(7, (vec![4, 5], ()))));
+        assert!(slots.check(&(7, (vec![4, 5], ()))).is_err());
         let changed = (7, (vec![4, 5, 6], ()));
-        assert!(slots.fits(&changed));
+        slots.check(&changed).unwrap();
         slots.replace(changed);
         assert_eq!((number, items), (7, [4, 5, 6]));
+    }
+
+    /// What a child sends that has lost its mind: of the right types, but not what it was lent.
+    fn send<T: Serialize + DeserializeOwned>(value: T, items: Vec<u8>) -> ! {
+        Outbox::current().unwrap().deliver::<(T, (i32, (Vec<u8>, ()))), _>(&(value, (7, (items, ()))))
+    }
+
+    #[test]
+    fn a_slice_that_comes_back_with_another_length_loses_the_value_and_changes_nothing() {
+        type Way<'a> = &'a dyn Fn(&mut i32, &mut [u8], usize) -> Result<u8, TimedOut>;
+        let by_serde: Way<'_> = &|number, items, length| {
+            let slots = (Slot::hold(number), (Slot::hold(items), ()));
+            Call::new(50).run_writing_back(slots, || send(5u8, vec![9; length]))
+        };
+        let errors_apart: Way<'_> = &|number, items, length| {
+            let slots = (Slot::hold(number), (Slot::hold(items), ()));
+            let body = || -> io::Result<u8> { send(Ok::<u8, RemoteError>(5), vec![9; length]) };
+            ErrorsApart::<ByTrait>::new(&Call::new(50)).run_writing_back(slots, body).map(Result::unwrap)
+        };
+        for way in [by_serde, errors_apart] {
+            for length in [0, 2, 4] {
+                let (mut number, mut items) = (1, [1, 2, 3]);
+                let error = way(&mut number, &mut items, length).unwrap_err();
+                assert!(matches!(error.reason(), Reason::Lost { .. }), "{error:?}");
+                assert_eq!(error.ran(), Ran::Yes);
+                let expected = format!("a `&mut [u8]` argument of 3 items came back with {length}");
+                assert!(error.to_string().contains(&expected), "{error}");
+                assert_eq!((number, items), (1, [1, 2, 3]));
+            }
+            let (mut number, mut items) = (1, [1, 2, 3]);
+            assert_eq!(way(&mut number, &mut items, 3).unwrap(), 5);
+            assert_eq!((number, items), (7, [9; 3]));
+        }
     }
 }

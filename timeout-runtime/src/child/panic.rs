@@ -94,3 +94,22 @@ pub(crate) fn text(payload: &(dyn Any + Send)) -> String {
         _ => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_two_characters() {
+        // In one of these the limit falls into the middle of a character.
+        for shift in ["", "x"] {
+            let long = format!("{shift}{}", "ž".repeat(LONGEST_MESSAGE));
+            let cut = text(&long);
+            let (kept, remark) = cut.split_once('…').unwrap();
+            assert!(long.starts_with(kept) && kept.len() <= LONGEST_MESSAGE && kept.len() + 1 >= LONGEST_MESSAGE);
+            assert_eq!(remark, format!(" ({} bytes in all)", long.len()));
+        }
+        let whole = "ž".repeat(LONGEST_MESSAGE / 2);
+        assert_eq!(text(&whole), whole);
+    }
+}

@@ -56,6 +56,16 @@ pub(crate) struct PanicReport {
 }
 
 impl PanicReport {
+    /// Cuts what no child of ours makes so long: the frames as those of a crash, and the names.
+    fn cut(mut self) -> PanicReport {
+        const LONGEST_NAME: usize = 1024;
+        self.frames.truncate(Frames::MOST);
+        for name in self.place.iter_mut().map(|(file, ..)| file).chain(&mut self.thread) {
+            name.truncate(name.floor_char_boundary(LONGEST_NAME));
+        }
+        self
+    }
+
     /// Says where it panicked, if that is known, and with which message.
     pub(crate) fn told(&self) -> String {
         match &self.place {
@@ -126,7 +136,7 @@ pub(crate) fn parse(kind: Kind, payload: &[u8]) -> Result<Message, String> {
     let unreadable = || format!("its report of the kind {kind:?} was unreadable");
     match kind {
         Kind::Value => Ok(Message::Value),
-        Kind::Panicked => codec::decode(payload).map(Message::Panicked).map_err(|_| unreadable()),
+        Kind::Panicked => codec::decode(payload).map(PanicReport::cut).map(Message::Panicked).map_err(|_| unreadable()),
         Kind::Crashed => crash_from(payload).map(Message::Crashed).ok_or_else(unreadable),
         Kind::Exited => {
             payload.try_into().map(|bytes| Message::Exited(i32::from_le_bytes(bytes))).map_err(|_| unreadable())
