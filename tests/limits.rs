@@ -10,8 +10,9 @@ use std::{
 
 use common::{
     LONG, Mark, SOON, Start, assert_fails,
-    lateness::{check_lateness, lateness},
+    lateness::{check_lateness, lateness_of},
     procs, raw,
+    travel::{Fun, clock},
 };
 use nix::{
     libc,
@@ -19,16 +20,15 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::getpid,
+    unistd::{Pid, getpid},
 };
 use timeout_runtime::{IntoLimit, Ran, Reason};
 
-common::scenarios_everywhere![a_late_body_is_cut_off_on_time_and_never_early, a_limit_that_is_over_at_once_is_late,];
-
-common::scenarios![
+common::scenarios_everywhere![
+    a_late_body_is_cut_off_on_time_and_never_early,
+    a_limit_that_is_over_at_once_is_late,
     a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
     a_limit_beyond_all_time_is_no_limit,
-    an_impossible_limit_panics_at_the_callers_line,
     the_clock_starts_at_the_call,
     at_the_limit_a_call_gives_the_right_value_or_none,
     a_body_that_ends_when_asked_ends_the_call,
@@ -40,6 +40,9 @@ common::scenarios![
     a_host_stopped_beyond_the_deadline_is_late_when_it_goes_on,
 ];
 
+// No call is made.
+common::scenarios![an_impossible_limit_panics_at_the_callers_line];
+
 fn a_late_body_is_cut_off_on_time_and_never_early(start: Start) {
     check_lateness(start, Duration::from_millis(25));
 }
@@ -47,13 +50,17 @@ fn a_late_body_is_cut_off_on_time_and_never_early(start: Start) {
 fn a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time(start: Start) {
     let mark = Mark::new();
     // Long enough for the gigabyte, which is most of it.
-    let late = lateness(start, Duration::from_secs(8), || {
-        let mut memory = vec![0u8; 1 << 30];
-        memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-        mark.now();
-        std::hint::black_box(&memory);
-        raw::pause()
-    });
+    let limit = Duration::from_secs(8);
+    let call = || {
+        start.run(&start.call(limit), mark.again(), |mark| {
+            let mut memory = vec![0u8; 1 << 30];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            mark.now();
+            std::hint::black_box(&memory);
+            raw::pause()
+        })
+    };
+    let late = lateness_of(limit, call);
     assert!(mark.is_told(), "there was no time for the gigabyte");
     println!("{late:?} late");
     assert!(late < Duration::from_secs(1), "{late:?} late");
@@ -85,12 +92,12 @@ fn a_limit_beyond_all_time_is_no_limit(start: Start) {
         start.call(Duration::MAX).grace(Duration::MAX),
     ];
     for call in calls {
-        let value = call.run(|| {
+        let value = start.run(&call, (), |()| {
             thread::sleep(Duration::from_millis(20));
             7
         });
         assert_eq!(value.unwrap(), 7);
-        assert!(call.run(|| -> u8 { panic!("told") }).unwrap_err().is_panic());
+        assert!(start.run(&call, (), |()| -> u8 { panic!("told") }).unwrap_err().is_panic());
     }
 }
 
@@ -135,13 +142,13 @@ fn the_clock_starts_at_the_call(start: Start) {
     thread::sleep(Duration::from_millis(250));
     for _ in 0..3 {
         // A call can be used again, with its whole limit.
-        assert_eq!(call.run(|| 7).unwrap(), 7);
+        assert_eq!(start.run(&call, (), |()| 7).unwrap(), 7);
     }
-    // What it takes to start counts: this host is slow to copy.
+    // What it takes to start counts: this host is slow to copy, and its argument to travel.
     let ballast = vec![1u8; 256 << 20];
     let limit = Duration::from_millis(2);
     let begin = Instant::now();
-    let error = start.call(limit).run(|| ballast[1] + raw::pause() as u8).unwrap_err();
+    let error = start.run(&start.call(limit), ballast, |ballast| ballast[1] + raw::pause() as u8).unwrap_err();
     let elapsed = begin.elapsed();
     assert!(error.is_late() && elapsed >= limit && elapsed < SOON, "{elapsed:?} {error:?}");
 }
@@ -152,9 +159,9 @@ fn at_the_limit_a_call_gives_the_right_value_or_none(start: Start) {
     for (limit, rounds) in [(4, 400), (200, 20)].map(|(limit, rounds)| (Duration::from_millis(limit), rounds)) {
         for round in 0..rounds {
             // The body ends from half a limit before to half a limit after the limit.
-            let end = Instant::now() + limit / 2 + limit * round / rounds;
-            let result = start.call(limit).run(|| {
-                while Instant::now() < end {
+            let end = clock() + limit / 2 + limit * round / rounds;
+            let result = start.run(&start.call(limit), (end, round), |(end, round)| {
+                while clock() < end {
                     std::hint::spin_loop();
                 }
                 vec![u64::from(round); 1000]
@@ -183,7 +190,7 @@ fn a_body_that_ends_when_asked_ends_the_call(start: Start) {
     };
     for (name, body) in [("the default", raw::pause as fn() -> i32), ("a handler that exits", exits)] {
         let begin = Instant::now();
-        let result = start.call(limit).grace(LONG).run(body);
+        let result = start.run(&start.call(limit).grace(LONG), Fun(body), |Fun(body): Fun<i32>| body());
         let elapsed = begin.elapsed();
         // Whatever it did when asked: it was late.
         assert_fails!(result, Reason::Late { .. }, Ran::Maybe);
@@ -198,7 +205,7 @@ fn a_value_given_within_the_grace_is_taken(start: Start) {
     };
     let limit = Duration::from_millis(60);
     let begin = Instant::now();
-    let result = start.call(limit).grace(LONG).run(|| {
+    let result = start.run(&start.call(limit).grace(LONG), (), |()| {
         let asked = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(libc::SIGTERM, asked.clone()).unwrap();
         while !asked.load(Ordering::Relaxed) {
@@ -215,7 +222,7 @@ fn a_body_deaf_to_sigterm_is_killed_when_the_grace_is_over(start: Start) {
     for (limit, grace) in [(20, 150), (100, 30)] {
         let (limit, grace) = (Duration::from_millis(limit), Duration::from_millis(grace));
         let begin = Instant::now();
-        let result = start.call(limit).grace(grace).run(|| {
+        let result = start.run(&start.call(limit).grace(grace), (), |()| {
             raw::ignore(libc::SIGTERM);
             raw::pause()
         });
@@ -232,8 +239,7 @@ fn a_body_deaf_to_sigterm_is_killed_when_the_grace_is_over(start: Start) {
 
 fn the_whole_tree_is_asked_to_end(start: Start) {
     // A grandchild in the group, one outside of it, and one that is stopped: each says when it is asked.
-    let (ready, asked) = (Mark::new(), Mark::new());
-    let listen = |apart: bool, stopped: bool| {
+    fn listen(ready: &Mark, asked: &Mark, apart: bool, stopped: bool) -> Pid {
         raw::fork(|| {
             if apart {
                 nix::unistd::setsid().unwrap();
@@ -249,11 +255,14 @@ fn the_whole_tree_is_asked_to_end(start: Start) {
             }
             asked.now();
         })
-    };
+    }
+    let (ready, asked) = (Mark::new(), Mark::new());
     let begin = Instant::now();
-    let result = start.call(Duration::from_millis(500)).grace(LONG).run(|| -> i32 {
+    let call = start.call(Duration::from_millis(500)).grace(LONG);
+    let result = start.run(&call, (ready.again(), asked.again()), |(ready, asked): (Mark, Mark)| -> i32 {
         raw::ignore(libc::SIGTERM);
-        let all = [listen(false, false), listen(true, false), listen(false, true)];
+        let all = [(false, false), (true, false), (false, true)]
+            .map(|(apart, stopped)| listen(&ready, &asked, apart, stopped));
         for child in all {
             waitpid(child, None).unwrap();
         }
@@ -266,21 +275,24 @@ fn the_whole_tree_is_asked_to_end(start: Start) {
 
 fn a_grace_is_not_used_by_a_body_in_time(start: Start) {
     let begin = Instant::now();
-    assert_eq!(start.call(LONG).grace(LONG).run(|| 7).unwrap(), 7);
-    assert!(start.call(LONG).grace(LONG).run(|| -> u8 { panic!("told") }).unwrap_err().is_panic());
+    let call = start.call(LONG).grace(LONG);
+    assert_eq!(start.run(&call, (), |()| 7).unwrap(), 7);
+    assert!(start.run(&call, (), |()| -> u8 { panic!("told") }).unwrap_err().is_panic());
     assert!(begin.elapsed() < SOON);
 }
 
 /// Stops a host that makes a call of one second for one and a half. `body` goes on when the host has been stopped.
-fn stop_a_host(start: Start, body: impl Fn() -> i32) -> u64 {
+fn stop_a_host(start: Start, body: fn() -> i32) -> u64 {
     let limit = Duration::from_secs(1);
     let (running, stopped, told) = (Mark::new(), Mark::new(), Mark::new());
     let host = raw::fork(|| {
-        let result = start.call(limit).run(|| {
-            running.now();
-            stopped.hear();
-            body()
-        });
+        let arguments = (running.again(), stopped.again(), Fun(body));
+        let result =
+            start.run(&start.call(limit), arguments, |(running, stopped, Fun(body)): (Mark, Mark, Fun<i32>)| {
+                running.now();
+                stopped.hear();
+                body()
+            });
         told.tell(match result {
             Ok(7) => 1,
             Err(error) if error.is_late() => 2,

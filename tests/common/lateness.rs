@@ -16,12 +16,7 @@ fn spin() -> i32 {
 
 /// Makes a call that is late; gives by how much.
 #[track_caller]
-pub(crate) fn lateness(start: Start, limit: Duration, body: impl FnOnce() -> i32) -> Duration {
-    lateness_of(limit, || start.call(limit).run(body))
-}
-
-#[track_caller]
-fn lateness_of(limit: Duration, call: impl FnOnce() -> Result<i32, TimedOut>) -> Duration {
+pub(crate) fn lateness_of(limit: Duration, call: impl FnOnce() -> Result<i32, TimedOut>) -> Duration {
     let begin = Instant::now();
     let result = call();
     let elapsed = begin.elapsed();

@@ -39,7 +39,8 @@ struct Address {
     origin: Duration,
 }
 
-fn clock() -> Duration {
+/// The time on a clock that all processes share.
+pub(crate) fn clock() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap().into()
 }
 
