@@ -86,6 +86,9 @@ pub(crate) enum Outcome {
 /// Decoding that took the child less than this is not held against the limit.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
+/// Of a child that tells of more signals than that, which only a corrupted one does, the first are forgotten.
+const MOST_CRASHES: usize = 64;
+
 impl Supervisor {
     pub(crate) fn new(deadline: Deadline, grace: Duration) -> Supervisor {
         Supervisor { phase: Phase::Running { deadline }, grace, crashes: Vec::new() }
@@ -100,6 +103,9 @@ impl Supervisor {
                 self.end_with(Outcome::Crashed(crash))
             }
             Event::Message(Message::Crashed(crash), _) => {
+                if self.crashes.len() == MOST_CRASHES {
+                    self.crashes.remove(0);
+                }
                 self.crashes.push(crash);
                 self.on(Event::Clock, now)
             }

@@ -300,6 +300,18 @@ fn of_two_crash_records_the_one_it_died_of_counts() {
 }
 
 #[test]
+fn of_crash_records_without_end_the_last_are_kept() {
+    let begin = Instant::now();
+    let mut supervisor = Supervisor::new(Deadline::after(begin, ms(100)), Duration::ZERO);
+    for number in 0..10_000 {
+        supervisor.on(CrashRecord(if number == 9_990 { 11 } else { 8 }, false).event(), begin);
+    }
+    assert_eq!(supervisor.crashes.len(), MOST_CRASHES);
+    let end = supervisor.on(GoneBySignal(11, false).event(), begin);
+    assert_eq!(end, Action::End(Outcome::Crashed(record(11, false))));
+}
+
+#[test]
 fn an_overflow_that_was_survived_is_not_the_cause_of_a_kill() {
     let rows = vec![(10, CrashRecord(11, true), Wait(100)), (90, GoneBySignal(9, false), End(bare(9)))];
     play("killed by somebody", ms(100), Duration::ZERO, rows);
