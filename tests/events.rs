@@ -19,13 +19,16 @@ use serde::{Deserialize, Serialize};
 use timeout_runtime::{Cancel, Reason, TimedOut, timeout};
 use tracing::{Level, subscriber::with_default};
 
-common::scenarios![
+common::scenarios_everywhere![
     a_call_that_returns_is_one_span,
     each_failure_is_one_event,
-    a_call_that_starts_nothing_is_told_without_a_process,
     a_raised_panic_is_told_first,
-    the_attribute_tells_the_function,
     a_subscriber_of_warnings_alone_hears_everything_in_the_callers_span,
+];
+
+common::scenarios![
+    a_call_that_starts_nothing_is_told_without_a_process,
+    the_attribute_tells_the_function,
     nothing_is_told_in_the_child,
     the_bodys_own_events_are_told_in_the_child,
     a_lock_of_the_subscriber_held_at_the_fork_holds_up_no_call,
@@ -41,12 +44,12 @@ fn here() -> u64 {
 fn a_call_that_returns_is_one_span(start: Start) {
     let (writer, reader) = subscriber(Level::TRACE, |_| ());
     with_default(writer, || {
-        let pid = start.call(2.5).run(here).unwrap();
+        let pid = start.run(&start.call(2.5), (), |()| here()).unwrap();
         let told = reader.take();
         let [span] = &*told else { panic!("{told:?}") };
         assert!(span.is_span && span.is_closed, "{span:?}");
         assert_eq!((span.name, &*span.target, span.level), ("timed_call", "timeout_runtime", Level::DEBUG));
-        assert_eq!(span.fields.text("function"), "events::here");
+        assert!(span.fields.text("function").contains("a_call_that_returns_is_one_span"), "{span:?}");
         assert_eq!(span.fields.text("limit"), "2.5");
         assert_eq!(span.fields.text("pid"), pid.to_string());
         assert_eq!(span.fields.text("reason"), "");
@@ -66,31 +69,31 @@ type Failing = fn(Start, &Mark) -> Result<(), TimedOut>;
 
 const FAILURES: [(&str, Level, Failing); 8] = [
     ("late", Level::WARN, |start, mark| {
-        start.call(0.05).run(|| {
+        start.run(&start.call(0.05), mark.again(), |mark: Mark| {
             mark.tell(here());
             raw::pause();
         })
     }),
     ("panicked", Level::WARN, |start, mark| {
-        start.call(LONG).run(|| {
+        start.run(&start.call(LONG), mark.again(), |mark: Mark| {
             mark.tell(here());
             panic!("in the\nbody")
         })
     }),
     ("crashed", Level::WARN, |start, mark| {
-        start.call(LONG).run(|| {
+        start.run(&start.call(LONG), mark.again(), |mark: Mark| {
             mark.tell(here());
             process::abort()
         })
     }),
     ("out_of_memory", Level::WARN, |start, mark| {
-        start.call(LONG).memory(64 << 20).run(|| {
+        start.run(&start.call(LONG).memory(64 << 20), mark.again(), |mark: Mark| {
             mark.tell(here());
             std::hint::black_box(vec![1u8; 1 << 30]);
         })
     }),
     ("out_of_cpu", Level::WARN, |start, mark| {
-        start.call(LONG).cpu(0.05).run(|| {
+        start.run(&start.call(LONG).cpu(0.05), mark.again(), |mark: Mark| {
             mark.tell(here());
             loop {
                 std::hint::spin_loop();
@@ -98,13 +101,13 @@ const FAILURES: [(&str, Level, Failing); 8] = [
         })
     }),
     ("exited", Level::WARN, |start, mark| {
-        start.call(LONG).run(|| {
+        start.run(&start.call(LONG), mark.again(), |mark: Mark| {
             mark.tell(here());
             process::exit(3)
         })
     }),
     ("lost", Level::WARN, |start, mark| {
-        let lost = start.call(LONG).run(|| {
+        let lost = start.run(&start.call(LONG), mark.again(), |mark: Mark| {
             mark.tell(here());
             Refused(7)
         });
@@ -118,7 +121,8 @@ const FAILURES: [(&str, Level, Failing); 8] = [
                 running.hear();
                 cancel.cancel();
             });
-            start.call(LONG).cancel(&cancel).run(|| {
+            let arguments = (mark.again(), running.again());
+            start.run(&start.call(LONG).cancel(&cancel), arguments, |(mark, running): (Mark, Mark)| {
                 mark.tell(here());
                 running.now();
                 raw::pause();
@@ -180,7 +184,7 @@ fn a_raised_panic_is_told_first(start: Start) {
     let (writer, reader) = subscriber(Level::TRACE, |_| ());
     with_default(writer, || {
         let call = start.call(LONG).resume_panics();
-        let raised = catch_unwind(|| call.run(|| -> u8 { panic!("in the body") }));
+        let raised = catch_unwind(|| start.run(&call, (), |()| -> u8 { panic!("in the body") }));
         assert!(raised.is_err());
         let told = reader.take();
         let [span, event] = &*told else { panic!("{told:?}") };
@@ -209,7 +213,7 @@ fn a_subscriber_of_warnings_alone_hears_everything_in_the_callers_span(start: St
     let (writer, reader) = subscriber(Level::WARN, |_| ());
     with_default(writer, || {
         let request = tracing::error_span!("request").entered();
-        let error = start.call(LONG).run(|| -> u8 { panic!("in the body") }).unwrap_err();
+        let error = start.run(&start.call(LONG), (), |()| -> u8 { panic!("in the body") }).unwrap_err();
         drop(request);
         let told = reader.take();
         let [request, event] = &*told else { panic!("{told:?}") };
