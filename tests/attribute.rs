@@ -409,3 +409,6 @@ mod what_was_written {
         }
     }
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;

@@ -306,3 +306,6 @@ async fn tokio_below() -> eyre::Result<()> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(())
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;

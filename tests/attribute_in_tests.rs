@@ -213,3 +213,6 @@ fn a_failing_test_says_why() {
         assert!(text.contains(words), "{test}: {text}");
     }
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;

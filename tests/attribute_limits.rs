@@ -251,3 +251,6 @@ fn a_token_ends_a_call_from_elsewhere() {
     // For good: the next call with it is not started.
     assert_eq!(sleeps(&token).unwrap_err().ran(), Ran::No);
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;

@@ -340,3 +340,6 @@ fn a_late_body_is_told_with_the_place_of_its_call() {
     assert_eq!((error.called_from().file(), error.called_from().line()), (file!(), line));
     assert!(error.function().ends_with("attribute_server::never"), "{}", error.function());
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;

@@ -290,3 +290,6 @@ fn nothing_is_written_back_from_a_function_that_never_returns() {
     assert!(ended.is_err());
     assert_eq!(list, [1]);
 }
+
+#[path = "common/left_behind.rs"]
+mod left_behind;
