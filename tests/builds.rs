@@ -69,11 +69,15 @@ impl Build {
 }
 
 /// The calls whose place is told in their line, and the innermost function of each.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 11] = [
     ("spin", "consumer_traced::sieve"),
     ("lock", "consumer_traced::restock"),
     ("read", "consumer_traced::wait_for_byte"),
     ("nested", "consumer_traced::sieve"),
+    ("sleep", "consumer_traced::nap"),
+    ("allocate", "consumer_traced::hoard"),
+    ("recurse", "consumer_traced::sieve"),
+    ("second thread", "consumer_traced::wait_for"),
     ("abort", "consumer_traced::give_up"),
     ("overflow", "consumer_traced::descend"),
     ("memory", "consumer_traced::ask_for_too_much"),
@@ -88,6 +92,10 @@ fn check_reasons(told: &Told) {
         ("spin", "(running, "),
         ("lock", "(waiting for a lock"),
         ("read", "(in read(fd "),
+        ("sleep", "(sleeping"),
+        ("allocate", "(running, "),
+        ("recurse", "(running, "),
+        ("second thread", "another thread"),
         ("abort", "crashed: SIGABRT in "),
         ("overflow", "overflowed its stack ("),
         ("memory", "ran out of memory (its peak was "),
@@ -138,8 +146,10 @@ fn check(build: &Build, place: Place) -> Told {
     if place != Offset {
         assert!(told["panic"].1.contains("index"), "{:?}", told["panic"]);
         assert!(told["lock"].0.contains("(waiting for a lock)"), "{:?}", told["lock"]);
+        // What the other one does is in the trace.
+        assert!(told["second thread"].1.contains("sieve"), "{:?}", told["second thread"]);
         // The body itself is always named, even where it was merged into what calls it.
-        for name in ["spin", "lock", "read", "nested", "abort", "memory", "panic"] {
+        for name in ["spin", "lock", "read", "nested", "sleep", "allocate", "abort", "memory", "panic"] {
             assert!(told[name].1.contains(&format!("consumer_traced::{name}")), "{name}: {:?}", told[name]);
         }
     }

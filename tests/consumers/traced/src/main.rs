@@ -107,6 +107,53 @@ fn panic_elsewhere() {
     panic!("the thread has panicked, and nobody minded")
 }
 
+#[inline(never)]
+fn nap(seconds: u64) -> u64 {
+    std::thread::sleep(std::time::Duration::from_secs(seconds));
+    // Not to be merged into what calls it.
+    black_box(seconds)
+}
+
+#[timeout(0.3)]
+fn sleep() -> u64 {
+    nap(60) + nap(61)
+}
+
+#[inline(never)]
+fn hoard() -> usize {
+    let mut length = 0;
+    loop {
+        length = black_box(vec![0u8; length % 4096 + 1]).len();
+    }
+}
+
+#[timeout(0.3)]
+fn allocate() -> usize {
+    hoard()
+}
+
+#[inline(never)]
+fn sink(depth: u32) -> u64 {
+    let count = if depth == 0 { sieve() } else { sink(depth - 1) };
+    // Not the last thing that it does: a call in its place would have no frame.
+    black_box(count) + u64::from(depth)
+}
+
+#[timeout(0.3)]
+fn recurse() -> u64 {
+    sink(5000)
+}
+
+#[inline(never)]
+fn wait_for(thread: std::thread::JoinHandle<u64>) -> u64 {
+    thread.join().unwrap()
+}
+
+#[timeout(0.3)]
+fn second_thread() -> u64 {
+    wait_for(std::thread::spawn(sieve))
+}
+
 fn tell(name: &str, result: Result<(), TimedOut>) {
     let error = result.expect_err("none of these can return");
     let backtrace = error.backtrace().map(|backtrace| backtrace.to_string().replace('\n', " ")).unwrap_or_default();
@@ -118,6 +165,10 @@ fn main() {
     tell("lock", lock().map(drop));
     tell("read", read().map(drop));
     tell("nested", nested().map(drop));
+    tell("sleep", sleep().map(drop));
+    tell("allocate", allocate().map(drop));
+    tell("recurse", recurse().map(drop));
+    tell("second thread", second_thread().map(drop));
     tell("abort", abort());
     tell("overflow", overflow().map(drop));
     tell("memory", memory().map(drop));
