@@ -12,6 +12,7 @@ use common::{
     LONG, Mark, SOON, Start, assert_fails,
     endings::{self, Ending, LONG_MESSAGE},
     median, raw, scenario,
+    shown::{assert_shows, backtrace},
 };
 use nix::{
     libc,
@@ -29,6 +30,7 @@ common::scenarios_everywhere![
     every_ending_is_told_the_same_in_a_host_of_one_thread,
     an_ending_is_told_when_it_happens_and_not_at_the_limit,
     a_panic_is_told_with_its_place,
+    a_panic_of_another_thread_that_is_passed_on_is_told_with_its_place,
     a_long_message_is_cut_and_its_length_told,
     a_null_pointer_is_told_with_its_address,
     a_signal_from_outside_is_a_crash,
@@ -104,6 +106,21 @@ fn a_panic_is_told_with_its_place(start: Start) {
     let Reason::Panicked { location: Some(place), .. } = error.reason() else { panic!("no place: {error:?}") };
     assert_eq!((place.file(), place.line()), (file!(), line));
     assert!(error.is_panic() && !error.is_crash() && !error.is_late());
+}
+
+fn a_panic_of_another_thread_that_is_passed_on_is_told_with_its_place(start: Start) {
+    let result = endings::PASSED_ON.call(start, &Mark::new());
+    let error = assert_fails!(result, Reason::Panicked { .. }, Ran::Yes);
+    let Reason::Panicked { location: Some(place), thread, .. } = error.reason() else { panic!("no place: {error:?}") };
+    assert_eq!((place.file(), place.line()), endings::PASSED_ON_FROM);
+    assert_eq!(thread.as_deref(), Some("bee 1"));
+    assert!(error.to_string().contains(" on thread `bee 1`: from the thread"), "{error}");
+    assert!(!backtrace(&error).threads()[0].is_body());
+    assert_shows(&error, "endings::panic_elsewhere");
+    // One that nobody had is told without a place.
+    let own = |()| -> i32 { std::panic::resume_unwind(Box::new("made up")) };
+    let error = assert_fails!(start.run(&start.call(LONG), (), own), Reason::Panicked { location: None, .. }, Ran::Yes);
+    assert!(error.to_string().ends_with(" panicked: made up"), "{error}");
 }
 
 fn a_long_message_is_cut_and_its_length_told(start: Start) {
