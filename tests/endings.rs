@@ -222,10 +222,13 @@ fn a_crash_writes_no_core_file(start: Start) {
 
 fn a_panic_is_raised_again_on_request(start: Start) {
     let call = start.call(LONG).resume_panics();
+    let line = line!() + 1;
     let caught = std::panic::catch_unwind(|| start.run(&call, (), |()| -> u8 { panic!("passed on") }));
     let payload = caught.unwrap_err();
     let message = payload.downcast_ref::<String>().unwrap();
-    assert!(message.starts_with("passed on"), "{message}");
+    let (words, place) = message.split_once('\n').unwrap();
+    assert_eq!(words, "passed on");
+    assert!(place.contains(&format!(", at {}:{line}:", file!())), "{message}");
     // Every other failure stays a value.
     let error = start.run(&call, (), |()| -> u8 { std::process::exit(3) }).unwrap_err();
     assert!(matches!(error.reason(), Reason::Exited { code: 3, .. }), "{error:?}");

@@ -351,7 +351,7 @@ impl Facts {
                 }
                 _ => {
                     "a lock that another of them held is never released in the child: make the call before starting \
-                     threads, or take no lock in the body that they take"
+                     threads or with `start = forkserver`, or take no lock in the body that they take"
                 }
             })?;
         }
@@ -564,7 +564,8 @@ mod tests {
     fn a_late_body_is_told_by_what_it_did_also_without_a_trace() {
         let futex = "waiting for a lock or for another thread";
         let cure = "; the process had 8 threads when it forked, and a lock that another of them held is never released \
-                    in the child: make the call before starting threads, or take no lock in the body that they take";
+                    in the child: make the call before starting threads or with `start = forkserver`, or take no lock in \
+                    the body that they take";
         for (activity, threads, expected) in [
             (Activity::Running, 8, "running, 1.98 s of CPU".to_owned()),
             (Activity::Sleeping, 8, "sleeping".into()),
