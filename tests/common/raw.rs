@@ -555,6 +555,16 @@ impl Library {
         function
     }
 
+    /// How far behind the beginning of the library a symbol is.
+    pub(crate) fn offset_of(&self, name: &std::ffi::CStr) -> u64 {
+        let symbol = self.function(name);
+        // SAFETY: all zeroes is a Dl_info.
+        let mut info: libc::Dl_info = unsafe { mem::zeroed() };
+        // SAFETY: fills in `info`.
+        assert_ne!(unsafe { libc::dladdr(symbol, &raw mut info) }, 0);
+        (symbol.addr() - info.dli_fbase.addr()) as u64
+    }
+
     /// Calls a function that returns when the flag it is given is 0, which never happens.
     pub(crate) fn call_with_flag(&self, name: &std::ffi::CStr) -> c_int {
         let function = self.function(name);

@@ -62,7 +62,7 @@ pub enum Reason {
     #[non_exhaustive]
     Late {
         /// Where the body was; empty where it could not be asked. Where its threads have to wait for a core, the call waits
-        /// for them, up to 100 ms.
+        /// for them, up to 100 ms; and up to 25 ms for a body that has a handler of its own for `SIGURG`, in vain.
         stuck_at: Backtrace,
     },
     /// The body panicked and did not catch it.
