@@ -28,6 +28,7 @@ common::scenarios_everywhere![
     an_exit_is_told_with_its_code,
     a_returned_number_is_never_taken_for_a_status,
     every_ending_is_told_the_same_in_a_host_of_one_thread,
+    every_ending_is_told_the_same_in_a_call_inside_a_call,
     an_ending_is_told_when_it_happens_and_not_at_the_limit,
     a_panic_is_told_with_its_place,
     a_panic_of_another_thread_that_is_passed_on_is_told_with_its_place,
@@ -82,6 +83,17 @@ fn every_ending_is_told_the_same_in_a_host_of_one_thread(start: Start) {
         let mark = Mark::new();
         endings::all().for_each(|ending| ending.check(start, &mark));
     });
+}
+
+fn every_ending_is_told_the_same_in_a_call_inside_a_call(start: Start) {
+    let result = start.run(&start.call(LONG), (), |()| {
+        let mark = Mark::new();
+        let begin = Instant::now();
+        endings::all().for_each(|ending| ending.check(Start::Fork, &mark));
+        begin.elapsed()
+    });
+    let elapsed = result.unwrap();
+    assert!(elapsed < SOON * 2, "told after {elapsed:?}");
 }
 
 fn an_ending_is_told_when_it_happens_and_not_at_the_limit(start: Start) {

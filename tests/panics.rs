@@ -107,18 +107,19 @@ fn a_body_that_panics_beside_a_thread_in_the_panic_hook_is_told_truly(start: Sta
             wait.hear();
         }
     }));
-    thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         let stays = || assert!(catch_unwind(|| panic!("the host's")).is_err());
         thread::Builder::new().name("in the hook".into()).spawn_scoped(scope, stays).unwrap();
         inside.hear();
         let result = start.run(&start.call(limit), (), |()| -> u8 { panic!("the body's") });
         done.now();
-        let error = assert_fails!(result, Reason::Panicked { .. }, Ran::Yes);
-        let Reason::Panicked { message, location, .. } = error.reason() else { unreachable!() };
-        assert_eq!(message, "the body's");
-        assert!(error.elapsed() < limit, "{error:?}");
-        // A child that does without the hook does not know the place; a worker has no copy of its lock.
-        assert_eq!(location.is_some(), start == Start::Forkserver, "{error:?}");
+        result
     });
     drop(panic::take_hook());
+    let error = assert_fails!(result, Reason::Panicked { .. }, Ran::Yes);
+    let Reason::Panicked { message, location, .. } = error.reason() else { unreachable!() };
+    assert_eq!(message, "the body's");
+    assert!(error.elapsed() < limit, "{error:?}");
+    // A child that does without the hook does not know the place; a worker has no copy of its lock.
+    assert_eq!(location.is_some(), start == Start::Forkserver, "{error:?}");
 }

@@ -71,7 +71,8 @@ pub enum Reason {
         /// The panic's message, cut if it is very long; a remark where the payload is no text.
         message: String,
         /// Where it panicked, also where the body passed on a panic of another thread. It is not known if the body had
-        /// replaced the panic hook or raised a payload of its own (`resume_unwind`), nor if the caller was panicking.
+        /// replaced the panic hook or raised a payload of its own (`resume_unwind`), nor if the caller was panicking or
+        /// another of its threads stayed in the panic hook.
         location: Option<Place>,
         /// The name of the thread that panicked, where it has one; the body's own is called as the caller's, of which it is
         /// a copy (not in the fork server).
