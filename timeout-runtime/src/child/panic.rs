@@ -33,21 +33,25 @@ thread_local! {
     static RUNNING: Cell<Option<&'static HostsHook>> = const { Cell::new(None) };
 }
 
-/// The last panics of other threads, of which the body may pass on any: joined, they need not come in the order in which
-/// they happened. Only ever tried: a copy of a process may have the lock held for good.
-static ELSEWHERE: InPlace<Mutex<VecDeque<PanicReport>>> = InPlace::new();
-
-/// How many of them are kept.
-const KEPT: usize = 16;
-
 /// A report longer than this is cut: no reader wants more, and it must fit into the pipe.
 const LONGEST_MESSAGE: usize = 32 << 10;
 
 /// What std says when it gives up on a panic; the one before tells more.
 const REMARKS: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
-/// What the host does with a panic, for those of other threads.
-static HOSTS_HOOK: InPlace<HostsHook> = InPlace::new();
+static WATCH: InPlace<Watch> = InPlace::new();
+
+/// What is known of the threads that are not the body's.
+struct Watch {
+    /// What the host does with their panics.
+    host: HostsHook,
+    /// Their last panics, of which the body may pass on any: it need not join them in the order in which they panicked. Only
+    /// ever tried: a copy of a process may have the lock held for good.
+    elsewhere: Mutex<VecDeque<PanicReport>>,
+}
+
+/// How many of them are kept.
+const KEPT: usize = 16;
 
 type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
@@ -61,9 +65,9 @@ struct HostsHook {
 /// Has every panic of this process noted. For a child, once.
 #[inline]
 pub(crate) fn watch() {
-    let outer = HOSTS_HOOK.get().map(|outer| &*Box::leak(Box::new(*outer)));
-    HOSTS_HOOK.set(HostsHook { hook: Box::leak(panic::take_hook()), outer });
-    ELSEWHERE.set(Mutex::new(VecDeque::new()));
+    let outer = WATCH.get().map(|watch| &*Box::leak(Box::new(watch.host)));
+    let host = HostsHook { hook: Box::leak(panic::take_hook()), outer };
+    WATCH.set(Watch { host, elsewhere: Mutex::new(VecDeque::new()) });
     // With nothing in it, the box is no allocation.
     panic::set_hook(Box::new(|info| {
         // The body runs on the thread that was forked, whose number is the child's.
@@ -72,7 +76,7 @@ pub(crate) fn watch() {
         let next = match running {
             None => {
                 note(info, on_body);
-                HOSTS_HOOK.get()
+                WATCH.get().map(|watch| &watch.host)
             }
             // Called by a host's hook, this is the hook of that host.
             Some(running) => running.outer,
@@ -107,7 +111,7 @@ fn note(info: &PanicHookInfo<'_>, on_body: bool) {
 
 /// Keeps the panic of another thread.
 fn keep(report: PanicReport) {
-    if let Some(Ok(mut reports)) = ELSEWHERE.get().map(Mutex::try_lock) {
+    if let Some(Ok(mut reports)) = WATCH.get().map(|watch| watch.elsewhere.try_lock()) {
         reports.truncate(KEPT - 1);
         reports.push_front(report);
     }
@@ -118,7 +122,7 @@ pub(crate) fn report(payload: &(dyn Any + Send)) -> PanicReport {
     let message = text(payload);
     let seen = LAST.take().map(|last| last.report).filter(|report| report.message == message);
     let passed_on = || {
-        let reports = ELSEWHERE.get()?.try_lock().ok()?;
+        let reports = WATCH.get()?.elsewhere.try_lock().ok()?;
         reports.iter().find(|report| report.message == message).cloned()
     };
     // The body may have replaced the hook, or thrown a payload of its own: then the place is not known.
