@@ -109,17 +109,13 @@ mod failing {
     #[test]
     #[timeout(60)]
     fn panics_with_test_above() {
-        if is_asked_to_fail() {
-            panic!("the words of the body");
-        }
+        panic_if_asked();
     }
 
     #[timeout(60)]
     #[test]
     fn panics_with_test_below() {
-        if is_asked_to_fail() {
-            panic!("the words of the body");
-        }
+        panic_if_asked();
     }
 
     #[test]
@@ -137,7 +133,8 @@ mod failing {
     #[test]
     #[timeout(60, flatten)]
     fn panics_flattened_with_test_above() -> Result<(), Box<dyn std::error::Error>> {
-        if is_asked_to_fail() { panic!("the words of the body") } else { Ok(()) }
+        panic_if_asked();
+        Ok(())
     }
 
     #[timeout(60, flatten)]
@@ -149,17 +146,13 @@ mod failing {
     #[tokio::test]
     #[timeout(60)]
     async fn panics_with_tokio_above() {
-        if is_asked_to_fail() {
-            panic!("the words of the body");
-        }
+        panic_if_asked();
     }
 
     #[timeout(60)]
     #[tokio::test]
     async fn panics_with_tokio_below() {
-        if is_asked_to_fail() {
-            panic!("the words of the body");
-        }
+        panic_if_asked();
     }
 
     #[test]
@@ -187,6 +180,15 @@ fn is_asked_to_fail() -> bool {
     env::var_os(FAIL).is_some()
 }
 
+/// Where the tests panic that panic.
+const PLACE: (&str, u32) = (file!(), line!() + 4);
+
+fn panic_if_asked() {
+    if is_asked_to_fail() {
+        panic!("the words of the body");
+    }
+}
+
 /// Runs one test of this file in a harness of its own, and asks it to fail.
 fn run(test: &str) -> Output {
     let mut harness = Command::new(env::current_exe().expect("the path of this test"));
@@ -211,6 +213,9 @@ fn a_failing_test_says_why() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains("1 failed"), "{test}: {text}");
         assert!(text.contains(words), "{test}: {text}");
+        let (file, line) = PLACE;
+        let tells_place = text.contains(&format!(" at {file}:{line}:"));
+        assert_eq!(tells_place, test.starts_with("panics_"), "{test}: {text}");
     }
 }
 

@@ -204,6 +204,8 @@ fn panic_as_a_value() {
     panic!("the message of the body");
 }
 
+const PANIC_AGAIN: u32 = line!() + 5;
+
 #[timeout(60, panic = "resume")]
 fn panic_again(list: &mut Vec<u8>) {
     list.clear();
@@ -218,9 +220,11 @@ fn a_panic_is_a_value() {
 }
 
 #[test]
-#[should_panic(expected = "the message of the body")]
 fn a_panic_is_raised_again_if_so_wished() {
-    let _ = panic_again(&mut vec![1]);
+    let payload = std::panic::catch_unwind(|| panic_again(&mut vec![1])).unwrap_err();
+    let message = payload.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("the message of the body\n"), "{message}");
+    assert!(message.contains(&format!(", at {}:{PANIC_AGAIN}:", file!())), "{message}");
 }
 
 #[timeout(60, start = fork, crate = timeout_runtime)]

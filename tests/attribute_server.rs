@@ -222,6 +222,8 @@ fn never(_label: &str) -> ! {
     }
 }
 
+const RESUMES: u32 = line!() + 4;
+
 #[timeout(limit / 2.0, start = forkserver, panic = "resume")]
 fn resumes(limit: f64) -> f64 {
     assert!(limit < 50.0, "too long");
@@ -240,7 +242,9 @@ fn cancelled() -> u32 {
 fn options_are_the_callers() {
     assert_eq!(resumes(40.0).unwrap(), 40.0);
     let caught = std::panic::catch_unwind(|| resumes(60.0)).unwrap_err();
-    assert!(caught.downcast_ref::<String>().unwrap().starts_with("too long"));
+    let message = caught.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("too long\n"), "{message}");
+    assert!(message.contains(&format!(", at {}:{RESUMES}:", file!())), "{message}");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(std::time::Duration::from_millis(50));

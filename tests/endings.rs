@@ -12,6 +12,7 @@ use common::{
     LONG, Mark, SOON, Start, assert_fails,
     endings::{self, Ending, LONG_MESSAGE, Told},
     median, raw, scenario,
+    shown::{assert_shows, backtrace},
 };
 use nix::{
     libc,
@@ -27,8 +28,10 @@ common::scenarios_everywhere![
     an_exit_is_told_with_its_code,
     a_returned_number_is_never_taken_for_a_status,
     every_ending_is_told_the_same_in_a_host_of_one_thread,
+    every_ending_is_told_the_same_in_a_call_inside_a_call,
     an_ending_is_told_when_it_happens_and_not_at_the_limit,
     a_panic_is_told_with_its_place,
+    a_panic_of_another_thread_that_is_passed_on_is_told_with_its_place,
     a_long_message_is_cut_and_its_length_told,
     a_null_pointer_is_told_with_its_address,
     a_signal_from_outside_is_a_crash,
@@ -98,6 +101,17 @@ fn assert_at_once(name: &str, delays: impl Iterator<Item = Duration>) {
     assert!(delay < AT_ONCE, "{name} was told after {delay:?}");
 }
 
+fn every_ending_is_told_the_same_in_a_call_inside_a_call(start: Start) {
+    let result = start.run(&start.call(LONG), (), |()| {
+        let mark = Mark::new();
+        let begin = Instant::now();
+        endings::all().for_each(|ending| ending.check(Start::Fork, &mark));
+        begin.elapsed()
+    });
+    let elapsed = result.unwrap();
+    assert!(elapsed < SOON * 2, "told after {elapsed:?}");
+}
+
 fn an_ending_is_told_when_it_happens_and_not_at_the_limit(start: Start) {
     let mark = Mark::new();
     for ending in endings::failures() {
@@ -122,6 +136,21 @@ fn a_panic_is_told_with_its_place(start: Start) {
     let Reason::Panicked { location: Some(place), .. } = error.reason() else { panic!("no place: {error:?}") };
     assert_eq!((place.file(), place.line()), (file!(), line));
     assert!(error.is_panic() && !error.is_crash() && !error.is_late());
+}
+
+fn a_panic_of_another_thread_that_is_passed_on_is_told_with_its_place(start: Start) {
+    let result = endings::PASSED_ON.call(start, &Mark::new());
+    let error = assert_fails!(result, Reason::Panicked { .. }, Ran::Yes);
+    let Reason::Panicked { location: Some(place), thread, .. } = error.reason() else { panic!("no place: {error:?}") };
+    assert_eq!((place.file(), place.line()), endings::PASSED_ON_FROM);
+    assert_eq!(thread.as_deref(), Some("bee 1"));
+    assert!(error.to_string().contains(" on thread `bee 1`: from the thread"), "{error}");
+    assert!(!backtrace(&error).threads()[0].is_body());
+    assert_shows(&error, "endings::panic_elsewhere");
+    // One that nobody had is told without a place.
+    let own = |()| -> i32 { std::panic::resume_unwind(Box::new("made up")) };
+    let error = assert_fails!(start.run(&start.call(LONG), (), own), Reason::Panicked { location: None, .. }, Ran::Yes);
+    assert!(error.to_string().ends_with(" panicked: made up"), "{error}");
 }
 
 fn a_long_message_is_cut_and_its_length_told(start: Start) {
@@ -225,10 +254,13 @@ fn a_crash_writes_no_core_file(start: Start) {
 
 fn a_panic_is_raised_again_on_request(start: Start) {
     let call = start.call(LONG).resume_panics();
+    let line = line!() + 1;
     let caught = std::panic::catch_unwind(|| start.run(&call, (), |()| -> u8 { panic!("passed on") }));
     let payload = caught.unwrap_err();
     let message = payload.downcast_ref::<String>().unwrap();
-    assert!(message.starts_with("passed on"), "{message}");
+    let (words, place) = message.split_once('\n').unwrap();
+    assert_eq!(words, "passed on");
+    assert!(place.contains(&format!(", at {}:{line}:", file!())), "{message}");
     // Every other failure stays a value.
     let error = start.run(&call, (), |()| -> u8 { std::process::exit(3) }).unwrap_err();
     assert!(matches!(error.reason(), Reason::Exited { code: 3, .. }), "{error:?}");
@@ -264,9 +296,7 @@ fn a_failure_tells_what_the_child_used(start: Start) {
         1
     };
     let error = start.run(&start.call(Duration::from_millis(300)), (), spin).unwrap_err();
-    // It is not known where the child was not gone when the call returned.
-    if let Some(usage) = error.usage() {
-        assert!(usage.cpu() > Duration::from_millis(10) && usage.cpu() < Duration::from_secs(5), "{usage:?}");
-        assert!(usage.peak_memory() > 1 << 20, "{usage:?}");
-    }
+    let usage = error.usage().unwrap();
+    assert!(usage.cpu() > Duration::from_millis(10) && usage.cpu() < Duration::from_secs(5), "{usage:?}");
+    assert!(usage.peak_memory() > 1 << 20, "{usage:?}");
 }

@@ -584,11 +584,13 @@ fn the_usage_of_a_worker_is_told(_: Start) {
             while begin.elapsed() < Duration::from_millis(60) {
                 std::hint::spin_loop();
             }
+            drop(std::hint::black_box(vec![1u8; 100 << 20]));
             raw::exit_now(3)
         })
         .unwrap_err();
     let usage = error.usage().expect("the server has told it");
     assert!(usage.cpu() > Duration::from_millis(5), "{usage:?}");
+    assert!((95 << 20..300 << 20).contains(&usage.peak_memory()), "{usage:?}");
 }
 
 fn bounds_hold_in_a_worker(_: Start) {

@@ -141,6 +141,7 @@ fn fail(start: Start, call: &Call) -> TimedOut {
     ARMED.store(false, Ordering::Relaxed);
     assert!(!mark.is_told(), "the body ran");
     assert_eq!(error.ran(), Ran::No, "{error:?}");
+    assert!(error.usage().is_some(), "{error:?}");
     assert_eq!(start.call(LONG).run(|| 7).unwrap(), 7);
     error
 }

@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     process,
     sync::{
-        Mutex,
+        Barrier, Mutex,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -27,22 +27,24 @@ use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::getpid,
 };
-use timeout_runtime::{Call, Frame, Portable, Ran, Reason, TimedOut};
-
-common::scenarios![a_lock_of_another_thread_is_told_with_the_cure, code_in_c_without_frame_pointers_is_named];
+use timeout_runtime::{Call, Frame, Portable, Ran, Reason, Stack, TimedOut};
 
 common::scenarios_everywhere![
     a_spinning_body_is_named_with_its_line_and_its_cpu_time,
     a_sleeping_body_is_named,
     a_body_in_a_read_is_named_with_its_descriptor,
     a_body_that_waits_for_its_own_lock_is_told_so,
+    a_lock_of_another_thread_is_told_with_the_cure,
     a_body_that_waits_for_a_process_is_told_so,
     a_body_inside_the_allocator_is_named,
+    code_in_c_without_frame_pointers_is_named,
     a_library_that_only_the_child_has_loaded_is_told_by_its_module,
     code_that_cannot_be_unwound_is_shown_and_nothing_made_up_behind_it,
     every_thread_of_the_child_is_shown,
+    of_many_threads_sixteen_are_shown_and_the_bodys_first,
     a_deep_recursion_is_cut_to_its_innermost_calls,
     the_innermost_of_nested_calls_is_shown,
+    of_many_nested_calls_the_outer_eight_are_shown,
     the_innermost_is_shown_across_fork_servers,
     an_inner_call_has_its_own_trace,
     with_a_grace_it_is_shown_where_the_body_was_at_the_limit,
@@ -174,6 +176,11 @@ fn a_lock_of_another_thread_is_told_with_the_cure(start: Start) {
             let _ = wait_for_the_end.recv();
         });
         wait_for_it.recv().unwrap();
+        if start == Start::Forkserver {
+            let served = start.run(&start.call(LONG), (), |()| take_the_lock());
+            drop(let_go);
+            return assert_eq!(served.unwrap(), 0);
+        }
         let error = late(start, |mark| {
             mark.now();
             take_the_lock();
@@ -181,7 +188,8 @@ fn a_lock_of_another_thread_is_told_with_the_cure(start: Start) {
         drop(let_go);
         assert_stuck(&error, "take_the_lock", "waiting for a lock; the process had ");
         assert!(error.to_string().contains("threads when it forked, and a lock that another of them held"), "{error}");
-        assert!(error.to_string().contains("make the call before starting threads"), "{error}");
+        let cure = "make the call before starting threads or with `start = forkserver`, or take no lock in the body";
+        assert!(error.to_string().contains(cure), "{error}");
     });
 }
 
@@ -232,7 +240,16 @@ impl Library {
         Library::compile(
             "int inner_in_c(volatile int *go_on) { int n = 0; while (*go_on) n++; return n; }\n\
              int outer_in_c(volatile int *go_on) { return inner_in_c(go_on) + 1; }\n\
-             int call_in_c(int (*back)(void)) { return back() + 1; }\n",
+             int call_in_c(int (*back)(void)) { return back() + 1; }\n\
+             #ifdef __x86_64__\n\
+             #define TO_ITSELF \"1: jmp 1b\"\n\
+             #else\n\
+             #define TO_ITSELF \"1: b 1b\"\n\
+             #endif\n\
+             int halt_in_c(volatile int *go_on) {\n\
+                 __asm__ volatile (\".globl halted_in_c\\nhalted_in_c: \" TO_ITSELF);\n\
+                 return *go_on;\n\
+             }\n",
             &[],
         )
     }
@@ -286,14 +303,23 @@ extern "C" fn spin_for_c() -> i32 {
 
 fn code_in_c_without_frame_pointers_is_named(start: Start) {
     let library = Library::build();
-    let code = library.open();
-    let error = start.call(LIMIT).run(|| code.call_with_flag(c"outer_in_c")).unwrap_err();
+    // Its functions have names where the host has it, too.
+    let _loaded = library.open();
+    let error = late_with(start, &Mark::new(), library.path(), |mark, path| {
+        let code = raw::Library::open(&path);
+        mark.now();
+        code.call_with_flag(c"outer_in_c")
+    });
     assert_shows(&error, "inner_in_c");
     assert_shows(&error, "outer_in_c");
     assert_shows(&error, "code_in_c_without_frame_pointers_is_named::{{closure}}");
     assert!(error.to_string().contains("it was in inner_in_c (running, "), "{error}");
     // Rust below C below Rust.
-    let error = start.call(LIMIT).run(|| code.call_with_function(c"call_in_c", spin_for_c)).unwrap_err();
+    let error = late_with(start, &Mark::new(), library.path(), |mark, path| {
+        let code = raw::Library::open(&path);
+        mark.now();
+        code.call_with_function(c"call_in_c", spin_for_c)
+    });
     assert_stuck(&error, "spin", "running, ");
     assert_shows(&error, "call_in_c");
 }
@@ -303,11 +329,14 @@ fn a_library_that_only_the_child_has_loaded_is_told_by_its_module(start: Start) 
     let error = late_with(start, &Mark::new(), library.path(), |mark, path| {
         let code = raw::Library::open(&path);
         mark.now();
-        code.call_with_flag(c"outer_in_c");
+        code.call_with_flag(c"halt_in_c");
     });
     let frame = &backtrace(&error).frames()[0];
     assert_eq!((frame.module(), frame.function()), (Some("libcode.so"), None), "{}", backtrace(&error));
-    assert!(error.to_string().contains("it was in libcode.so+0x"), "{error}");
+    // One instruction, which goes on with itself.
+    let offset = library.open().offset_of(c"halted_in_c");
+    assert_eq!(frame.offset(), Some(offset));
+    assert!(error.to_string().contains(&format!("it was in libcode.so+{offset:#x} (running, ")), "{error}");
     assert_shows(&error, "a_library_that_only_the_child_has_loaded_is_told_by_its_module::{{closure}}");
 }
 
@@ -374,6 +403,32 @@ fn every_thread_of_the_child_is_shown(start: Start) {
     assert!(error.to_string().contains("(waiting for another thread"), "{error}\n{}", backtrace(&error));
 }
 
+fn of_many_threads_sixteen_are_shown_and_the_bodys_first(start: Start) {
+    let error = late(start, |mark| {
+        let ready = Barrier::new(20);
+        thread::scope(|scope| {
+            for _ in 0..19 {
+                thread::Builder::new()
+                    .name("one of many".into())
+                    .spawn_scoped(scope, || {
+                        ready.wait();
+                        sleep();
+                    })
+                    .unwrap();
+            }
+            ready.wait();
+            mark.now();
+            sleep();
+        });
+    });
+    let threads = backtrace(&error).threads();
+    assert_eq!(threads.len(), 16, "{}", backtrace(&error));
+    assert!(threads[0].is_body() && threads[1..].iter().all(|stack| !stack.is_body()));
+    assert!(threads[1..].iter().all(|stack| stack.thread() == Some("one of many")));
+    let is_shown = |stack: &Stack| stack.frames().iter().any(|frame| frame.function() == Some("traces::sleep"));
+    assert!(threads.iter().all(is_shown), "{}", backtrace(&error));
+}
+
 #[inline(never)]
 fn descend(depth: u32) -> u32 {
     if depth == 0 {
@@ -419,6 +474,25 @@ fn the_innermost_of_nested_calls_is_shown(start: Start) {
         unreachable!("{inner:?}");
     }
     assert_nested(&late(start, outer), &["traces::spin", "::middle", "::outer"]);
+}
+
+fn of_many_nested_calls_the_outer_eight_are_shown(start: Start) {
+    #[inline(never)]
+    fn nest(mark: &Mark, depth: u32) {
+        if depth > 0 {
+            let inner = Call::new(LONG).run(|| nest(mark, depth - 1));
+            unreachable!("{inner:?}");
+        }
+        mark.now();
+        spin();
+    }
+    // The body is one that is asked, and so are those of the calls in it.
+    for (inner_calls, shows_innermost) in [(7, true), (8, false), (10, false)] {
+        let error = late_with(start, &Mark::new(), inner_calls, nest);
+        let names = functions(backtrace(&error));
+        let nested = names.iter().filter(|name| name.ends_with("::nest")).count();
+        assert_eq!((nested, names.contains(&"traces::spin")), (8, shows_innermost), "{}", backtrace(&error));
+    }
 }
 
 fn the_innermost_is_shown_across_fork_servers(start: Start) {
@@ -478,6 +552,8 @@ fn a_body_deaf_to_signals_is_still_told_to_be_running(start: Start) {
     assert!(backtrace(&error).is_empty() && backtrace(&error).frames().is_empty());
     assert!(error.to_string().contains("did not return within 1 s: it was running, "), "{error}");
     assert!(error.to_string().ends_with(" of CPU"), "{error}");
+    // Nobody told it, so that it was read.
+    assert!(error.usage().is_some_and(|usage| usage.cpu() > LIMIT / 20 && usage.peak_memory() > 1 << 20), "{error:?}");
     // And one that waits.
     let error = late(start, |mark| {
         SigSet::all().thread_block().unwrap();
@@ -528,12 +604,17 @@ fn a_value_that_is_never_encoded_is_told_with_the_place(start: Start) {
 
 fn a_trace_does_not_hold_a_call_up(start: Start) {
     let limit = Duration::from_millis(50);
-    let bodies: [(&str, fn()); 3] = [
+    let bodies: [(&str, fn()); 4] = [
         ("spinning", spin),
         ("sleeping", sleep),
         ("deaf", || {
             SigSet::all().thread_block().unwrap();
             sleep();
+        }),
+        // As programs in Go have, whose runtime sends it to itself.
+        ("spinning with a handler of its own", || {
+            raw::interrupt_on(libc::SIGURG);
+            spin();
         }),
     ];
     for (name, body) in bodies {
@@ -547,9 +628,10 @@ fn a_trace_does_not_hold_a_call_up(start: Start) {
         });
         let late = median(times.collect());
         println!("{name}: {late:?} late, {shown} of 25 shown");
-        // Alone on a machine it is about one millisecond.
-        assert!(late < Duration::from_millis(100), "{name}: {late:?} late");
-        assert!(name == "deaf" || shown >= 20, "{name}: {shown} of 25 shown");
+        // Alone on a machine it is about one millisecond, and 25 more where an answer may still come that does not.
+        assert!(late < Duration::from_millis(50), "{name}: {late:?} late");
+        let answers = !name.starts_with("deaf") && !name.ends_with("of its own");
+        assert!(if answers { shown >= 20 } else { shown == 0 }, "{name}: {shown} of 25 shown");
     }
 }
 

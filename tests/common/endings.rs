@@ -39,7 +39,7 @@ impl Ending {
     }
 
     #[track_caller]
-    fn call(&self, start: Start, mark: &Mark) -> Result<i32, TimedOut> {
+    pub(crate) fn call(&self, start: Start, mark: &Mark) -> Result<i32, TimedOut> {
         let arguments = (self.name.to_owned(), mark.again());
         start.run(&start.call(super::LONG), arguments, |(name, mark)| {
             let ending = everything().find(|ending| ending.name == name).unwrap();
@@ -140,18 +140,30 @@ pub(crate) const PANICS: &[Ending] = &[
         },
         told: Told::Panicked("called `Result::unwrap()` on an `Err` value: ParseIntError"),
     },
-    Ending {
-        name: "a panic on another thread that is passed on",
-        body: |mark| {
-            mark.now();
-            match thread::spawn(|| panic!("from the thread")).join() {
-                Ok(()) => 1,
-                Err(payload) => std::panic::resume_unwind(payload),
-            }
-        },
-        told: Told::Panicked("from the thread"),
-    },
+    PASSED_ON,
 ];
+
+/// The place of the panic that is passed on.
+pub(crate) const PASSED_ON_FROM: (&str, u32) = (file!(), line!() + 4);
+
+#[inline(never)]
+fn panic_elsewhere() {
+    panic!("from the thread");
+}
+
+/// Three other threads panic, and what the first of them left is passed on.
+pub(crate) const PASSED_ON: Ending = Ending {
+    name: "a panic on another thread that is passed on",
+    body: |mark| {
+        mark.now();
+        let _ = std::panic::catch_unwind(|| panic!("the body's own"));
+        let bee = |number: i32, work: fn()| thread::Builder::new().name(format!("bee {number}")).spawn(work).unwrap();
+        let first = bee(1, panic_elsewhere).join();
+        let _ = [2, 3].map(|number| bee(number, || panic!("another")).join());
+        first.map_or_else(|payload| std::panic::resume_unwind(payload), |()| 1)
+    },
+    told: Told::Panicked("from the thread"),
+};
 
 /// One panic that makes another while it unwinds: std ends the process by SIGABRT.
 pub(crate) const DOUBLE_PANIC: Ending = Ending {

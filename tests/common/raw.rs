@@ -11,6 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Child, Command},
     ptr,
+    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -191,6 +192,11 @@ pub(crate) fn illegal_instruction() {
 
 /// Reads a mapped file beyond its end, as near to the stack as an overflow would be.
 pub(crate) fn bus_error() {
+    bus_error_at(|_| ());
+}
+
+/// The same, and `tell`s the address before.
+pub(crate) fn bus_error_at(tell: impl FnOnce(usize)) {
     const PAGE: usize = 4096;
     let mut room = [0u8; 2 * PAGE];
     let place = room.as_mut_ptr().wrapping_add(room.as_ptr().align_offset(PAGE)).cast();
@@ -198,6 +204,7 @@ pub(crate) fn bus_error() {
     let fd = unsafe { libc::memfd_create(c"empty".as_ptr(), libc::MFD_CLOEXEC) };
     // SAFETY: it takes the place of a page of `room`, which nobody uses.
     let page = unsafe { libc::mmap(place, PAGE, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_FIXED, fd, 0) };
+    tell(page.addr());
     // SAFETY: none: this is a crash on purpose.
     std::hint::black_box(unsafe { page.cast::<u8>().read_volatile() });
 }
@@ -267,6 +274,46 @@ pub(crate) fn exit_on<const CODE: i32>(signal: c_int) {
         exit_now(CODE);
     }
     set_disposition(signal, exit::<CODE> as *const () as libc::sighandler_t, 0);
+}
+
+/// What [`tell_and_chain`] has found.
+static BEFORE: [AtomicUsize; 65] = [const { AtomicUsize::new(libc::SIG_DFL) }; 65];
+
+/// Has a handler tell the number of the process in which it runs, and then do what was done before it.
+pub(crate) fn tell_and_chain(signal: c_int, mark: &super::Mark) {
+    static TOLD: AtomicI32 = AtomicI32::new(-1);
+    type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut std::ffi::c_void);
+    extern "C" fn tell(signal: c_int, info: *mut libc::siginfo_t, context: *mut std::ffi::c_void) {
+        let pid = u64::from(std::process::id());
+        let _ = write(TOLD.load(Ordering::Relaxed), &pid.to_le_bytes());
+        match BEFORE[signal as usize].load(Ordering::Relaxed) {
+            libc::SIG_DFL => set_default(signal),
+            before => {
+                // SAFETY: those of std and of the library have this signature.
+                let before = unsafe { mem::transmute::<usize, Handler>(before) };
+                before(signal, info, context);
+            }
+        }
+    }
+    TOLD.store(mark.write.as_raw_fd(), Ordering::Relaxed);
+    BEFORE[signal as usize].store(handler(signal), Ordering::Relaxed);
+    set_disposition(signal, tell as *const () as libc::sighandler_t, libc::SA_SIGINFO | libc::SA_ONSTACK);
+}
+
+/// Takes that handler away again.
+pub(crate) fn unchain(signal: c_int) {
+    match BEFORE[signal as usize].load(Ordering::Relaxed) {
+        libc::SIG_DFL => set_default(signal),
+        before => set_disposition(signal, before, libc::SA_SIGINFO | libc::SA_ONSTACK),
+    }
+}
+
+fn handler(signal: c_int) -> libc::sighandler_t {
+    // SAFETY: all zeroes is a sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: reads into `action`.
+    unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    action.sa_sigaction
 }
 
 /// Registers a handler that runs when this process ends.
@@ -520,6 +567,16 @@ impl Library {
         let function = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         assert!(!function.is_null(), "no {name:?}");
         function
+    }
+
+    /// How far behind the beginning of the library a symbol is.
+    pub(crate) fn offset_of(&self, name: &std::ffi::CStr) -> u64 {
+        let symbol = self.function(name);
+        // SAFETY: all zeroes is a Dl_info.
+        let mut info: libc::Dl_info = unsafe { mem::zeroed() };
+        // SAFETY: fills in `info`.
+        assert_ne!(unsafe { libc::dladdr(symbol, &raw mut info) }, 0);
+        (symbol.addr() - info.dli_fbase.addr()) as u64
     }
 
     /// Calls a function that returns when the flag it is given is 0, which never happens.

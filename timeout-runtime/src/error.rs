@@ -62,7 +62,7 @@ pub enum Reason {
     #[non_exhaustive]
     Late {
         /// Where the body was; empty where it could not be asked. Where its threads have to wait for a core, the call waits
-        /// for them, up to 100 ms.
+        /// for them, up to 100 ms; and up to 25 ms for a body that has a handler of its own for `SIGURG`, in vain.
         stuck_at: Backtrace,
     },
     /// The body panicked and did not catch it.
@@ -70,9 +70,12 @@ pub enum Reason {
     Panicked {
         /// The panic's message, cut if it is very long; a remark where the payload is no text.
         message: String,
-        /// Where it panicked, unless the body has replaced the panic hook.
+        /// Where it panicked, also where the body passed on a panic of another thread. It is not known if the body had
+        /// replaced the panic hook or raised a payload of its own (`resume_unwind`), nor if the caller was panicking or
+        /// another of its threads stayed in the panic hook.
         location: Option<Place>,
-        /// The name of the thread that panicked, where it has one; the body's own is called as the caller's.
+        /// The name of the thread that panicked, where it has one; the body's own is called as the caller's, of which it is
+        /// a copy (not in the fork server).
         thread: Option<String>,
         /// The calls that led there.
         backtrace: Backtrace,
@@ -346,7 +349,7 @@ impl Facts {
                 }
                 _ => {
                     "a lock that another of them held is never released in the child: make the call before starting \
-                     threads, or take no lock in the body that they take"
+                     threads or with `start = forkserver`, or take no lock in the body that they take"
                 }
             })?;
         }
@@ -618,7 +621,8 @@ mod tests {
     fn a_late_body_is_told_by_what_it_did_also_without_a_trace() {
         let futex = "waiting for a lock or for another thread";
         let cure = "; the process had 8 threads when it forked, and a lock that another of them held is never released \
-                    in the child: make the call before starting threads, or take no lock in the body that they take";
+                    in the child: make the call before starting threads or with `start = forkserver`, or take no lock in \
+                    the body that they take";
         for (activity, threads, expected) in [
             (Activity::Running, 8, "running, 1.98 s of CPU".to_owned()),
             (Activity::Sleeping, 8, "sleeping".into()),

@@ -44,6 +44,7 @@
 //!   neither has std's start-up: an overflow of another stack than the body's own is told as a plain `SIGSEGV`.
 //! * A crash and a panic show the calls in the program's own code, without those in libraries, which `stuck_at` has. Of
 //!   a body further in, in a worker of a worker's or another body's own fork server, it too has only the program's own code.
+//! * A panic of another thread than the body's goes to std's panic hook, not to the host's.
 //! * Hooks of [`on_child`](crate::on_child) are the host's, and do not run in a worker, where nothing is copied.
 //! * Arguments are encoded in the host: a `Serialize` that never ends is not cut.
 //! * Half a line that the host has printed comes before what the body prints only in a host of one thread: where

@@ -29,7 +29,10 @@
 //! * **Threads.** A child has one thread. A lock that another thread of the host held at the fork stays locked in it: a
 //!   body that waits for one is cut at its limit. What std itself locks on the way is taken care of.
 //! * **Not a sandbox.** The child has the caller's memory and rights.
-//! * **Handlers.** The child starts with the host's signal handlers reset to their defaults; ignored signals stay ignored,
+//! * **Panics.** The host's panic hook does not run for a panic of the body, and nothing is printed: the caller is told.
+//!   One that the body catches is nobody's affair. One of another thread of the child goes to the hook, in the child.
+//! * **Handlers.** The child starts with the host's signal handlers reset to their defaults, but for those of `SIGSEGV` and
+//!   `SIGBUS`, which come after the crash has been noted; std's says that a stack overflowed. Ignored signals stay ignored,
 //!   and the mask is the caller's. Exit handlers of the host (`atexit`) do not run in it.
 //! * **Linux.** Descriptors of processes (pidfd, 5.3) are used where the kernel has them and no filter forbids them. Parts
 //!   that are newer make things faster or surer and are done without otherwise.

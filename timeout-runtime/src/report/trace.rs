@@ -132,7 +132,8 @@ impl Backtrace {
     }
 
     /// Gives the calls of every thread, that of the body first where it is known. At most 16 threads are asked, and at
-    /// most 56 calls of each are told, the innermost ones.
+    /// most 56 calls of each are told, the innermost ones. Bodies nested more than 8 deep are not asked, nor are those of
+    /// more than 64 calls that are late at the same moment.
     #[must_use]
     pub fn threads(&self) -> &[Stack] {
         let Some(trace) = &self.0 else { return &[] };
@@ -229,5 +230,26 @@ impl fmt::Display for Backtrace {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_looked_up_before_somebody_looks() {
+        // Of std: this library's own are not shown.
+        let address = std::thread::yield_now as *const () as u64;
+        let trace = Backtrace::of_one(true, None, vec![address], View { function: "app::f", file: "src/a.rs" });
+        let is_resolved = || trace.0.as_ref().unwrap().resolved.get().is_some();
+        let copy = trace.clone();
+        assert_eq!(trace, copy);
+        assert!(!trace.is_empty() && trace.is_of_body());
+        assert_eq!(format!("{trace:?}"), "<1 frames of 1 threads>");
+        assert!(!is_resolved());
+        let text = copy.to_string();
+        assert!(text.contains("yield_now"), "{text}");
+        assert!(is_resolved(), "the copy has looked for itself alone");
     }
 }

@@ -10,7 +10,7 @@ use std::{
     alloc::{Layout, handle_alloc_error},
     ffi::{c_int, c_void},
     mem, ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
 };
 
 use nix::{
@@ -91,10 +91,17 @@ fn install(index: usize) {
     if matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
         action.sa_flags |= libc::SA_ONSTACK;
     }
-    // SAFETY: no handler that reads BEFORE is installed for this signal yet, and no other thread exists.
-    let before = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
-    // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable and large enough.
-    unsafe { libc::sigaction(signal, &raw const action, before) };
+    // SAFETY: as above.
+    let mut before: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: `on_crash` has the signature of an SA_SIGINFO handler; `before` is writable.
+    unsafe { libc::sigaction(signal, &raw const action, &raw mut before) };
+    // A host that is a child itself has this handler, and the one from before that in this copy of its memory.
+    if before.sa_sigaction != action.sa_sigaction {
+        // SAFETY: no other thread exists, and this one does not crash here: no handler is reading it.
+        let place = unsafe { (&raw mut BEFORE[index]).cast::<libc::sigaction>() };
+        // SAFETY: `place` is that of a static, large enough and aligned.
+        unsafe { place.write(before) };
+    }
 }
 
 /// Gives the calling thread an alternate stack: std's, where there is one, is small and may be in use by the overflow. A
@@ -202,8 +209,14 @@ fn has_room() -> bool {
 
 /// Lets the signal do what it would have done without this module, as soon as the handler returns.
 fn hand_over(signal: c_int, is_fault: bool) {
+    /// The process in which that was done for a fault.
+    static HANDED_OVER: AtomicI32 = AtomicI32::new(0);
     let Some(index) = SIGNALS.iter().position(|known| *known == signal) else { return };
-    if is_fault {
+    let pid = getpid().as_raw();
+    if is_fault && HANDED_OVER.swap(pid, Ordering::Relaxed) == pid {
+        // It has come back: whoever was before us calls whom it has found, and that was us in a process further out.
+        super::signal::set_default(signal);
+    } else if is_fault {
         // The faulting instruction runs again.
         // SAFETY: BEFORE was filled in before this handler was installed and has not changed since.
         let before = unsafe { (&raw const BEFORE[index]).cast::<libc::sigaction>() };
