@@ -15,7 +15,8 @@ use common::{
 use nix::libc;
 use timeout_runtime::{Ran, Reason, Resource};
 
-common::scenarios![
+// A crash and a panic in a worker show the program's own code alone: see `forkserver.rs`.
+common::scenarios_by_fork![
     a_crash_shows_its_stack,
     a_crash_on_another_thread_shows_its_stack,
     an_overflow_shows_its_stack_and_std_says_its_line,

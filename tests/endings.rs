@@ -40,7 +40,8 @@ common::scenarios_everywhere![
     a_failure_tells_what_the_child_used,
 ];
 
-common::scenarios![a_stack_overflow_is_told_as_one, a_crash_writes_no_core_file,];
+// A worker tells an overflow of another stack than the body's as a plain crash, and takes its core limit from its server.
+common::scenarios_by_fork![a_stack_overflow_is_told_as_one, a_crash_writes_no_core_file,];
 
 fn check_all(start: Start, endings: &[Ending]) {
     let mark = Mark::new();

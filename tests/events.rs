@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use timeout_runtime::{Cancel, Reason, TimedOut, timeout};
 use tracing::{Level, subscriber::with_default};
 
-common::scenarios![
+// Their bodies have the subscriber or the caller's memory with them.
+common::scenarios_by_fork![
     a_call_that_returns_is_one_span,
     each_failure_is_one_event,
     a_call_that_starts_nothing_is_told_without_a_process,

@@ -53,7 +53,7 @@ common::scenarios_everywhere![
 ];
 
 // A worker of the fork server is nobody's copy and not the host's child.
-common::scenarios![
+common::scenarios_by_fork![
     a_signal_from_the_first_moment_is_not_seen_by_the_host,
     ignored_signals_stay_ignored_in_the_child,
     a_socket_dropped_in_the_child_lives_on_in_the_host,

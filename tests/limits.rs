@@ -25,7 +25,8 @@ use timeout_runtime::{IntoLimit, Ran, Reason};
 
 common::scenarios_everywhere![a_late_body_is_cut_off_on_time_and_never_early, a_limit_that_is_over_at_once_is_late,];
 
-common::scenarios![
+// Their bodies have marks and numbers with them.
+common::scenarios_by_fork![
     a_body_that_has_dirtied_a_gigabyte_is_cut_off_on_time,
     a_limit_beyond_all_time_is_no_limit,
     an_impossible_limit_panics_at_the_callers_line,

@@ -18,7 +18,8 @@ use common::{LONG, Mark, SOON, Start, greed, raw};
 use nix::libc;
 use timeout_runtime::{Call, Ran, Reason, Resource, TimedOut, on_child};
 
-common::scenarios![
+// Hooks are for copies, and a worker is none.
+common::scenarios_by_fork![
     hooks_run_before_the_body_in_their_order,
     a_hook_of_any_thread_runs_on_the_bodys,
     a_hook_may_own_what_it_needs,

@@ -44,7 +44,8 @@ controls! {
     a_failing_scenario_is_seen => "the scenario failed",
 }
 
-common::scenarios![a_scenario_without_a_trace_is_green, a_process_of_one_thread_has_one_thread];
+// The harness is the same by every method.
+common::scenarios_by_fork![a_scenario_without_a_trace_is_green, a_process_of_one_thread_has_one_thread];
 
 fn a_scenario_without_a_trace_is_green(_: Start) {}
 

@@ -16,7 +16,8 @@ use nix::{
 };
 use timeout_runtime::{Cancel, Ran, Reason};
 
-common::scenarios![
+// The fork server cannot do without some of this: what becomes of its calls is in `served_scarce.rs`.
+common::scenarios_by_fork![
     every_ending_is_told_without_process_descriptors,
     every_ending_is_told_where_process_descriptors_are_unknown,
     an_ending_is_told_at_once_without_process_descriptors,

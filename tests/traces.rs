@@ -29,7 +29,8 @@ use nix::{
 };
 use timeout_runtime::{Call, Frame, Portable, Ran, Reason, TimedOut};
 
-common::scenarios![a_lock_of_another_thread_is_told_with_the_cure, code_in_c_without_frame_pointers_is_named];
+// What the host has locked or loaded is in a copy of it alone.
+common::scenarios_by_fork![a_lock_of_another_thread_is_told_with_the_cure, code_in_c_without_frame_pointers_is_named];
 
 common::scenarios_everywhere![
     a_spinning_body_is_named_with_its_line_and_its_cpu_time,

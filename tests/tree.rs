@@ -31,7 +31,8 @@ common::scenarios_everywhere![
     a_body_that_stops_itself_is_killed_on_time,
 ];
 
-common::scenarios![
+// Their bodies have a mark, a shape or a start method with them.
+common::scenarios_by_fork![
     so_it_is_by_a_user_without_privileges,
     so_it_is_in_a_host_that_may_not_look_at_itself,
     a_grandchild_with_the_result_pipe_does_not_delay_the_return,
