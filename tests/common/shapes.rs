@@ -55,6 +55,7 @@ pub(crate) const IN_THE_GROUP: &[Shape] = &[
         tellers: 1,
     },
     Shape { name: "a tree of 30", plant: |mark| grow(mark, 4), tellers: 30 },
+    Shape { name: "a fork bomb", plant: |mark| drop_pid(raw::fork(|| explode(mark, BOMB))), tellers: BOMB },
 ];
 
 /// Those that leave it.
@@ -98,6 +99,25 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Shape> {
 /// The shape of this name.
 pub(crate) fn named(name: &str) -> &'static Shape {
     all().find(|shape| shape.name == name).unwrap()
+}
+
+/// How many processes a fork bomb may be at once: enough to outrun a walk, and no harm to the machine.
+const BOMB: usize = 40;
+
+/// Divides `tokens` with children, that they may do the same, until each process has one: its own. Then each forks on and
+/// on, and hands that to its successor.
+fn explode(mark: &Mark, mut tokens: usize) {
+    let end = Instant::now() + OLD_AGE;
+    while tokens > 1 {
+        let half = tokens / 2;
+        raw::fork(|| explode(mark, half));
+        tokens -= half;
+    }
+    mark.tell(getpid().as_raw() as u64);
+    while Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+        raw::become_successor();
+    }
 }
 
 fn drop_pid(_: Pid) {}
