@@ -14,8 +14,7 @@ use std::{
 
 use common::{
     LONG, Mark, SOON, Start, median, procs, raw,
-    shapes::{self, Shape},
-    travel::Fun,
+    shapes::{self, GONE, Shape, plant, plant_and_time},
 };
 use nix::{
     libc,
@@ -56,35 +55,11 @@ common::scenarios_by_fork![
     a_call_is_not_cut_when_another_thread_ends,
 ];
 
-/// What a crowded machine may need at the worst.
-const GONE: Duration = Duration::from_secs(1);
-
 /// When everything is gone after a return, as the median of several.
 const GONE_AFTER_A_RETURN: Duration = Duration::from_millis(100);
 
 /// When everything is gone after the caller was killed, as the median of several.
 const GONE_AFTER_A_KILL: Duration = Duration::from_millis(50);
-
-/// Has a body plant a tree and then `end`; gives what the call gave, once it is certain that nothing runs on, and how
-/// long after the return that was.
-fn plant_and_time(start: Start, limit: Duration, shape: &Shape, end: fn() -> i32) -> (Result<i32, TimedOut>, Duration) {
-    let mark = Mark::new();
-    let arguments = (shape.name.to_owned(), Fun(end), mark.again());
-    let result = start.run(&start.call(limit), arguments, |(name, Fun(end), mark): (String, Fun<i32>, Mark)| {
-        shapes::named(&name).plant_and_tell(&mark);
-        end()
-    });
-    let returned = Instant::now();
-    let told: Vec<_> = mark.hear_all().into_iter().map(|pid| Pid::from_raw(pid as i32)).collect();
-    assert_eq!(told.len(), shape.tellers, "{}: not all of it was started: {result:?}", shape.name);
-    // By number first: a process in the middle of its death has no environment to be found by.
-    procs::assert_gone_within(&told, GONE);
-    (result, procs::assert_alone_after(returned, GONE))
-}
-
-fn plant(start: Start, limit: Duration, shape: &Shape, end: fn() -> i32) -> Result<i32, TimedOut> {
-    plant_and_time(start, limit, shape, end).0
-}
 
 /// Plants every shape and ends the call in the same way each time; everything is gone as soon as is promised.
 fn plant_all(start: Start, limit: Duration, end: fn() -> i32, is_right: impl Fn(&Result<i32, TimedOut>) -> bool) {
