@@ -15,15 +15,20 @@ use common::{
 };
 use nix::{
     libc,
+    sched::{CpuSet, sched_getaffinity},
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::getpid,
+    unistd::{Pid, getpid},
 };
 use timeout_runtime::{IntoLimit, Ran, Reason};
 
-common::scenarios_everywhere![a_late_body_is_cut_off_on_time_and_never_early, a_limit_that_is_over_at_once_is_late,];
+common::scenarios_everywhere![
+    a_late_body_is_cut_off_on_time_and_never_early,
+    a_limit_that_is_over_at_once_is_late,
+    a_body_that_ends_in_time_finds_its_cores_and_its_slice_as_they_were,
+];
 
 // Their bodies have marks and numbers with them.
 common::scenarios_by_fork![
@@ -78,6 +83,31 @@ fn a_limit_that_is_over_at_once_is_late(start: Start) {
     }
     // Less than a nanosecond is rounded to the nearest one.
     assert_fails!(start.run(&start.call(1e-12), (), |()| raw::pause()), Reason::Late { .. }, _);
+}
+
+/// The cores that this thread may run on, and how it is scheduled.
+fn place() -> (Vec<usize>, String) {
+    let cores = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    ((0..CpuSet::count()).filter(|core| cores.is_set(*core).unwrap()).collect(), raw::scheduling())
+}
+
+fn a_body_that_ends_in_time_finds_its_cores_and_its_slice_as_they_were(start: Start) {
+    let look = |()| {
+        let first = place();
+        let begin = Instant::now();
+        // The caller keeps a body that computes off its core when the limit is near, and hurries one that sleeps.
+        while begin.elapsed() < Duration::from_millis(30) {
+            std::hint::spin_loop();
+        }
+        let second = place();
+        thread::sleep(Duration::from_millis(10));
+        [first, second, place()]
+    };
+    for limit in [SOON, LONG] {
+        for _ in 0..5 {
+            assert_eq!(start.run(&start.call(limit), (), look).unwrap(), [place(), place(), place()]);
+        }
+    }
 }
 
 fn a_limit_beyond_all_time_is_no_limit(start: Start) {
