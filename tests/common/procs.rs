@@ -135,6 +135,17 @@ fn system_call(pid: Pid) -> Option<libc::c_long> {
 /// Waits until none of `pids` runs, nor is a corpse of this scenario's, for at most `bound`.
 #[track_caller]
 pub(crate) fn assert_gone_within(pids: &[Pid], bound: Duration) {
+    assert_none_within(pids, is_left, bound);
+}
+
+/// Waits until none of `pids` runs, for at most `bound`: where a corpse is kept on purpose.
+#[track_caller]
+pub(crate) fn assert_dead_within(pids: &[Pid], bound: Duration) {
+    assert_none_within(pids, runs, bound);
+}
+
+#[track_caller]
+fn assert_none_within(pids: &[Pid], is_left: fn(Pid) -> bool, bound: Duration) {
     let begin = Instant::now();
     loop {
         let elapsed = begin.elapsed();
