@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    panic::catch_unwind,
+    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
     thread,
     time::{Duration, Instant},
 };
@@ -166,10 +166,27 @@ mod expressions {
     fn number_of_seconds(seconds: f64) {}
 
     #[test]
-    fn that_are_no_time_panic_in_the_caller() {
+    fn that_are_no_time_panic_at_the_callers_line() {
         for seconds in [f64::NAN, -1.0] {
-            assert!(catch_unwind(|| number_of_seconds(seconds)).is_err(), "{seconds}");
+            let line = line!() + 1;
+            let (message, file, at) = panic_of(|| drop(number_of_seconds(seconds)));
+            assert_eq!((&*file, at), (file!(), line), "{message}");
+            assert!(message.starts_with("a limit of "), "{message}");
         }
+    }
+
+    /// The message, file and line of a panic of this thread, as the hook is told: the payload does not have the place.
+    fn panic_of(call: impl FnOnce()) -> (String, String, u32) {
+        thread_local!(static PLACE: RefCell<Option<(String, u32)>> = const { RefCell::new(None) });
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            PLACE.set(info.location().map(|place| (place.file().to_owned(), place.line())));
+            before(info);
+        }));
+        let payload = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+        let text = payload.downcast_ref::<&str>().map(|text| String::from(*text));
+        let (file, line) = PLACE.take().unwrap();
+        (text.or_else(|| payload.downcast_ref().cloned()).unwrap_or_default(), file, line)
     }
 }
 

@@ -20,7 +20,7 @@ common::scenarios_everywhere![
 ];
 
 // A worker of the fork server has no copy.
-common::scenarios![a_body_that_cancels_its_copy_changes_nothing_here];
+common::scenarios_by_fork![a_body_that_cancels_its_copy_changes_nothing_here];
 
 fn a_cancelled_call_ends_at_once(start: Start) {
     let delays = (0..15).map(|_| {

@@ -3,6 +3,8 @@
 mod common;
 
 use std::{
+    hint::black_box,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process,
     sync::{
@@ -28,6 +30,9 @@ common::scenarios_everywhere![
     more_calls_at_once_than_any_table_has_room_for,
     thousands_of_calls_leave_nothing,
 ];
+
+// The control of the last, which makes no calls.
+common::scenarios_by_fork![a_leak_of_two_kilobytes_per_call_is_seen];
 
 const KINDS: u64 = 9;
 
@@ -207,12 +212,23 @@ fn more_calls_at_once_than_any_table_has_room_for(start: Start) {
 
 fn thousands_of_calls_leave_nothing(start: Start) {
     with_canceller(|cancels| {
-        let calls = |from: u64, to: u64| (from..to).for_each(|number| call_and_check(start, number, cancels));
-        calls(0, 300);
-        let before = procs::status("VmRSS");
-        calls(300, 2500);
-        let after = procs::status("VmRSS");
-        println!("{before} KiB resident after 300 calls, {after} KiB after 2500");
-        assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
+        assert_keeps_its_size(|numbers| numbers.for_each(|number| call_and_check(start, number, cancels)));
     });
+}
+
+/// Has `calls` make 300 calls, and then 2200 more, by which this process may not grow.
+fn assert_keeps_its_size(calls: impl Fn(Range<u64>)) {
+    calls(0..300);
+    let before = procs::status("VmRSS");
+    calls(300..2500);
+    let after = procs::status("VmRSS");
+    println!("{before} KiB resident after 300 calls, {after} KiB after 2500");
+    assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
+}
+
+fn a_leak_of_two_kilobytes_per_call_is_seen(_: Start) {
+    let leak =
+        |numbers: Range<u64>| numbers.for_each(|number| assert_eq!(black_box(vec![number; 256].leak()).len(), 256));
+    assert!(catch_unwind(|| assert_keeps_its_size(leak)).is_err());
+    assert_keeps_its_size(|numbers| numbers.for_each(|number| drop(black_box(vec![number; 256]))));
 }

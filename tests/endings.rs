@@ -44,7 +44,8 @@ common::scenarios_everywhere![
     a_stack_overflow_is_told_as_one,
 ];
 
-common::scenarios![a_crash_writes_no_core_file,];
+// A worker takes its core limit from its server.
+common::scenarios_by_fork![a_crash_writes_no_core_file];
 
 fn check_all(start: Start, endings: &[Ending]) {
     let mark = Mark::new();

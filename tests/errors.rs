@@ -26,7 +26,7 @@ common::scenarios_everywhere![
 ];
 
 // Their errors come from closures that have something with them.
-common::scenarios![
+common::scenarios_by_fork![
     a_value_beside_an_error_is_whole_whatever_its_size,
     every_option_goes_with_an_error,
     a_failed_call_is_told_from_an_error_of_the_body,

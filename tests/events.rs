@@ -26,7 +26,8 @@ common::scenarios_everywhere![
     a_subscriber_of_warnings_alone_hears_everything_in_the_callers_span,
 ];
 
-common::scenarios![
+// Their bodies have the subscriber or the caller's memory with them.
+common::scenarios_by_fork![
     a_call_that_starts_nothing_is_told_without_a_process,
     the_attribute_tells_the_function,
     nothing_is_told_in_the_child,

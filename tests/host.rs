@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Mark, SOON, Start, endings, oracle::Snapshot, procs, raw, scenario};
+use common::{LONG, Mark, SOON, Start, endings, oracle::Snapshot, procs, raw, scenario, shapes};
 use nix::{
     errno::Errno,
     libc,
@@ -53,7 +53,7 @@ common::scenarios_everywhere![
 ];
 
 // A worker of the fork server is nobody's copy and not the host's child.
-common::scenarios![
+common::scenarios_by_fork![
     a_signal_from_the_first_moment_is_not_seen_by_the_host,
     ignored_signals_stay_ignored_in_the_child,
     a_socket_dropped_in_the_child_lives_on_in_the_host,
@@ -104,6 +104,7 @@ fn a_host_thread_that_waits_for_any_child_does_no_harm(start: Start) {
             };
             assert!(is_true, "{silent:?}");
         }
+        shapes::check_late(start);
         stop.store(true, Ordering::Relaxed);
     });
     let taken = taken.into_inner();
@@ -225,10 +226,10 @@ fn a_signal_from_the_first_moment_is_not_seen_by_the_host(start: Start) {
     hooks.remove();
 }
 
-/// Makes calls whose groups are sent SIGTERM, from inside and from here, in a host that has a stream of that signal.
-async fn terminate_groups_beside_a_stream(start: Start) {
+/// Makes calls whose groups are sent a signal, from inside and from here, in a host that has a stream of that signal.
+async fn signal_groups_beside_a_stream(start: Start, sent: Signal) {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminations = signal(SignalKind::terminate()).unwrap();
+    let mut stream = signal(SignalKind::from_raw(sent as i32)).unwrap();
     let mut fences = signal(SignalKind::user_defined1()).unwrap();
     let running = Mark::new();
     for from_inside in [true, false].repeat(10) {
@@ -236,20 +237,21 @@ async fn terminate_groups_beside_a_stream(start: Start) {
             scope.spawn(|| {
                 let group = Pid::from_raw(running.hear() as i32);
                 if !from_inside {
-                    killpg(group, Signal::SIGTERM).unwrap();
+                    killpg(group, sent).unwrap();
                 }
             });
-            start.run(&start.call(LONG), (running.again(), from_inside), |(running, from_inside): (Mark, bool)| {
+            let arguments = (running.again(), from_inside.then_some(sent as i32));
+            start.run(&start.call(LONG), arguments, |(running, from_inside): (Mark, Option<i32>)| {
                 running.tell(process::id().into());
-                if from_inside {
-                    killpg(getpgrp(), Signal::SIGTERM).unwrap();
+                if let Some(signal) = from_inside {
+                    killpg(getpgrp(), Signal::try_from(signal).unwrap()).unwrap();
                 }
                 raw::pause()
             })
         });
         // It has the default effect, and not that of tokio's handler.
         let error = result.unwrap_err();
-        assert!(matches!(error.reason(), Reason::Crashed { signal: libc::SIGTERM, .. }), "{error:?}");
+        assert!(matches!(error.reason(), Reason::Crashed { signal, .. } if *signal == sent as i32), "{error:?}");
     }
     let brief = start.call(Duration::from_millis(20)).grace(LONG);
     let late = start.run(&brief, (), |()| raw::pause()).unwrap_err();
@@ -257,21 +259,23 @@ async fn terminate_groups_beside_a_stream(start: Start) {
     // What was sent before a signal of our own has arrived when that has.
     kill(getpid(), Signal::SIGUSR1).unwrap();
     assert_eq!(tokio::time::timeout(LONG, fences.recv()).await, Ok(Some(())));
-    let seen = tokio::time::timeout(Duration::ZERO, terminations.recv()).await;
+    let seen = tokio::time::timeout(Duration::ZERO, stream.recv()).await;
     assert!(seen.is_err(), "the host saw a signal that was its child's");
     // The control: the host does see its own.
-    kill(getpid(), Signal::SIGTERM).unwrap();
-    assert_eq!(tokio::time::timeout(LONG, terminations.recv()).await, Ok(Some(())));
+    kill(getpid(), sent).unwrap();
+    assert_eq!(tokio::time::timeout(LONG, stream.recv()).await, Ok(Some(())));
 }
 
 fn a_signal_to_the_childs_group_is_not_seen_by_tokio_in_the_host(start: Start) {
     beside_tokio(|| {
         for mut builder in [Builder::new_current_thread(), Builder::new_multi_thread()] {
             let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(terminate_groups_beside_a_stream(start));
+            for signal in [Signal::SIGTERM, Signal::SIGINT] {
+                runtime.block_on(signal_groups_beside_a_stream(start, signal));
+            }
         }
         // tokio leaves its own handlers installed.
-        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
             raw::set_disposition(signal, libc::SIG_DFL, 0);
         }
     });

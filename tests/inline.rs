@@ -62,6 +62,21 @@ fn process_and_thread() -> (u32, String) {
     (process::id(), format!("{:?}", thread::current().id()))
 }
 
+#[timeout(60, start = forkserver)]
+fn served() -> (u32, String) {
+    here()
+}
+
+/// Far less memory than any process has, and no CPU time to speak of.
+#[timeout(60, memory = "1MiB", cpu = 1ms)]
+fn beyond_all_bounds() -> (u32, String) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(50) {
+        std::hint::black_box(vec![1u8; 64 << 20]);
+    }
+    here()
+}
+
 fn here() -> (u32, String) {
     (process::id(), format!("{:?}", thread::current().id()))
 }
@@ -71,6 +86,13 @@ fn the_body_runs_in_the_caller() {
     assert_eq!(timeout_runtime::call(LONG, here).unwrap(), here());
     // And so does one in a body.
     assert_eq!(timeout_runtime::call(LONG, || process_and_thread().unwrap()).unwrap(), here());
+    // So do those that a worker of the fork server would run, and none is started for them.
+    assert_eq!(served().unwrap(), here());
+    assert_eq!(Call::new(LONG).run_in_server((), |()| here()).unwrap(), here());
+    // There is no limit of any kind.
+    assert_eq!(beyond_all_bounds().unwrap(), here());
+    let bounded = Call::new(LONG).memory(1 << 20).cpu(Duration::from_millis(1));
+    assert_eq!(bounded.run(|| beyond_all_bounds().unwrap()).unwrap(), here());
     let changed = Cell::new(1);
     timeout_runtime::call(LONG, || changed.set(2)).unwrap();
     assert_eq!(changed.get(), 2);

@@ -16,9 +16,10 @@ use std::{
 
 use common::{LONG, Mark, SOON, Start, greed, raw};
 use nix::libc;
-use timeout_runtime::{Call, Ran, Reason, Resource, TimedOut, on_child};
+use timeout_runtime::{Call, Ran, Reason, Resource, TimedOut, forkserver, on_child};
 
-common::scenarios![
+// Hooks are for copies, and a worker is none.
+common::scenarios_by_fork![
     hooks_run_before_the_body_in_their_order,
     a_hook_of_any_thread_runs_on_the_bodys,
     a_hook_may_own_what_it_needs,
@@ -31,6 +32,8 @@ common::scenarios![
     a_hook_is_bound_as_the_body_is,
     a_fork_in_the_middle_of_registrations_changes_nothing,
 ];
+
+common::from_nothing![hooks_of_the_host_do_not_run_in_a_worker, a_hook_of_a_preload_runs_in_every_worker];
 
 thread_local!(static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) });
 
@@ -89,6 +92,28 @@ fn a_hook_registered_in_a_child_stays_there(start: Start) {
     };
     assert_eq!(start.call(LONG).run(inner).unwrap(), [1, 2]);
     assert_eq!(start.call(LONG).run(seen).unwrap(), [1]);
+}
+
+fn hooks_of_the_host_do_not_run_in_a_worker() {
+    let served = || Call::new(LONG).run_in_server((), |()| seen()).unwrap();
+    // Before the server starts, and when it runs.
+    for count in 1..=3 {
+        on_child(|| see(1));
+        assert_eq!(served(), []);
+        // The control: those of a copy do.
+        assert_eq!(Call::new(LONG).run(seen).unwrap(), vec![1; count]);
+    }
+}
+
+fn a_hook_of_a_preload_runs_in_every_worker() {
+    forkserver::preload(|| on_child(|| see(2))).unwrap();
+    on_child(|| see(1));
+    for _ in 0..3 {
+        // Not in the server, but first in each worker, and in what that forks.
+        let nested = |()| (seen(), Call::new(LONG).run(seen).unwrap());
+        assert_eq!(Call::new(LONG).run_in_server((), nested).unwrap(), (vec![2], vec![2]));
+    }
+    assert_eq!(seen(), [], "a hook ran in the caller");
 }
 
 fn a_generator_repeats_unless_a_hook_reseeds_it(start: Start) {

@@ -4,13 +4,25 @@
 
 mod common;
 
-use std::{env, fs, os::fd::IntoRawFd, process, thread};
+use std::{
+    env, fs,
+    os::fd::IntoRawFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{self, Command},
+    thread,
+    time::Duration,
+};
 
-use common::{Start, raw, scenario};
+use common::{Start, procs, raw, scenario};
 use nix::{
     libc,
-    sys::{prctl, signal::SigSet, wait::waitpid},
-    unistd::setsid,
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        stat::{Mode, umask},
+        wait::waitpid,
+    },
+    unistd::{Pid, setpgid, setsid},
 };
 
 /// Turns each of the scenarios into a test that it fails with the text behind it.
@@ -39,18 +51,83 @@ controls! {
     a_subreaper_is_seen => "subreaper: Ok(false) before, Ok(true) after",
     a_lowered_limit_is_seen => "descriptor limit",
     a_changed_slice_is_seen => "scheduling of the thread",
+    another_umask_is_seen => "umask: ",
+    another_process_group_is_seen => "process group and session: ",
+    a_parent_death_signal_is_seen => "parent-death signal: Ok(None) before, Ok(Some(SIGTERM)) after",
     a_process_in_another_session_is_seen => "left running: ",
     a_scenario_that_is_killed_is_seen => "signal 9 ended the scenario",
     a_failing_scenario_is_seen => "the scenario failed",
 }
 
-common::scenarios![a_scenario_without_a_trace_is_green, a_process_of_one_thread_has_one_thread];
+// The harness is the same by every method.
+common::scenarios_by_fork![
+    a_scenario_without_a_trace_is_green,
+    a_process_of_one_thread_has_one_thread,
+    a_process_that_is_left_is_seen,
+    a_corpse_that_is_left_is_seen,
+];
+
+#[test]
+fn a_scenario_that_is_stuck_is_seen() {
+    let path = "oracle::a_scenario_that_is_stuck_is_seen";
+    let stuck = |_| assert_eq!(raw::pause(), 0);
+    scenario::run_red_within(Duration::from_secs(2), path, Start::Fork, stuck, "the scenario was stuck for 2s");
+}
+
+#[test]
+fn a_scenario_that_is_not_found_is_seen() {
+    scenario::run_red("oracle::nothing_of_that_name", Start::Fork, |_| {}, "no test of that name was run");
+}
 
 fn a_scenario_without_a_trace_is_green(_: Start) {}
 
 fn a_process_of_one_thread_has_one_thread(_: Start) {
     assert_eq!(common::procs::status("Threads"), 2, "the test's thread and the one that waits for it");
     scenario::alone(|| assert_eq!(common::procs::status("Threads"), 1));
+}
+
+/// What each look at processes says where it must fail.
+fn reds(pid: Pid) -> [bool; 4] {
+    let bound = Duration::from_millis(20);
+    let is_red = |look: &dyn Fn()| catch_unwind(AssertUnwindSafe(look)).is_err();
+    [
+        is_red(&|| procs::assert_gone_within(&[pid], bound)),
+        is_red(&|| assert!(procs::assert_alone_within(bound) < bound)),
+        is_red(&|| procs::assert_none_tagged_within(&format!("NOT_INHERITED={pid}"), bound)),
+        is_red(&|| procs::assert_childless_within(bound)),
+    ]
+}
+
+fn a_process_that_is_left_is_seen(_: Start) {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    assert_eq!(reds(pid), [true, true, false, true]);
+    let tagged = format!("SCENARIO={}", scenario::tag());
+    let look = || procs::assert_none_tagged_within(&tagged, Duration::from_millis(20));
+    assert!(catch_unwind(look).is_err());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(reds(pid), [false; 4]);
+}
+
+fn a_corpse_that_is_left_is_seen(_: Start) {
+    let pid = raw::fork(|| {});
+    procs::assert_alone_within(Duration::from_secs(5));
+    assert_eq!(reds(pid), [true, false, false, true]);
+    waitpid(pid, None).unwrap();
+    assert_eq!(reds(pid), [false; 4]);
+}
+
+fn another_umask_is_seen(_: Start) {
+    umask(Mode::from_bits_truncate(0o123));
+}
+
+fn another_process_group_is_seen(_: Start) {
+    setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+}
+
+fn a_parent_death_signal_is_seen(_: Start) {
+    prctl::set_pdeathsig(Signal::SIGTERM).unwrap();
 }
 
 fn a_leaked_descriptor_is_seen(_: Start) {

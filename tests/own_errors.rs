@@ -25,7 +25,7 @@ common::scenarios_everywhere![
 ];
 
 // Their errors come from closures that have something with them.
-common::scenarios![
+common::scenarios_by_fork![
     an_error_that_panics_on_its_way_is_lost_and_named,
     an_error_that_never_ends_on_its_way_is_late_and_named,
 ];

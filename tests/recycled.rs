@@ -22,7 +22,7 @@ use nix::{
 common::scenarios_everywhere![decoys_are_never_signalled];
 
 // A worker of the fork server is not the host's child, and not called without descriptors.
-common::scenarios![
+common::scenarios_by_fork![
     so_it_is_where_the_host_ignores_sigchld,
     so_it_is_without_process_descriptors,
     so_it_is_with_neither,

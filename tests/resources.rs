@@ -23,7 +23,8 @@ use nix::{
 };
 use timeout_runtime::{Cancel, Ran, Reason, Resource, Rlimit, TimedOut, timeout};
 
-common::scenarios![
+// Their bodies are closures that have something with them.
+common::scenarios_by_fork![
     a_body_that_eats_memory_is_out_of_it,
     what_is_reserved_for_the_hosts_threads_counts,
     a_body_within_its_memory_gives_its_value,

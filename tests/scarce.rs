@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, SOON, Start, assert_fails, endings, median, procs, raw, scenario, seccomp, shapes};
+use common::{LONG, SOON, Start, assert_fails, endings, median, raw, scenario, seccomp, shapes};
 use nix::{
     errno::Errno,
     libc,
@@ -16,11 +16,13 @@ use nix::{
 };
 use timeout_runtime::{Cancel, Ran, Reason};
 
-common::scenarios![
+// The fork server cannot do without some of this: what becomes of its calls is in `served_scarce.rs`.
+common::scenarios_by_fork![
     every_ending_is_told_without_process_descriptors,
     every_ending_is_told_where_process_descriptors_are_unknown,
     an_ending_is_told_at_once_without_process_descriptors,
     a_tree_dies_without_process_descriptors,
+    a_tree_dies_where_process_descriptors_are_unknown,
     every_ending_is_told_where_descriptors_may_not_signal,
     every_ending_is_told_where_descriptors_cannot_be_waited_for,
     every_ending_is_told_without_prctl,
@@ -67,16 +69,14 @@ fn an_ending_is_told_at_once_without_process_descriptors(start: Start) {
 
 fn a_tree_dies_without_process_descriptors(start: Start) {
     seccomp::forbid(libc::SYS_pidfd_open, Errno::EPERM);
-    for shape in shapes::all() {
-        let mark = common::Mark::new();
-        let result = start.call(Duration::from_millis(600)).run(|| {
-            shape.plant_and_tell(&mark);
-            raw::pause()
-        });
-        assert!(result.unwrap_err().is_late());
-        assert_eq!(mark.hear_all().len(), shape.tellers, "{}", shape.name);
-        procs::assert_alone_within(Duration::from_secs(1));
+    shapes::check_late(start);
+}
+
+fn a_tree_dies_where_process_descriptors_are_unknown(start: Start) {
+    for call in [libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_close_range] {
+        seccomp::forbid(call, Errno::ENOSYS);
     }
+    shapes::check_late(start);
 }
 
 fn every_ending_is_told_where_descriptors_may_not_signal(start: Start) {

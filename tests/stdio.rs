@@ -15,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, SOON, Start, endings, raw, scenario, stdout::Turned, travel::Fun};
+use common::{LONG, SOON, Start, endings, raw, scenario, shapes, stdout::Turned, travel::Fun};
+use timeout_runtime::Reason;
 
 common::scenarios_everywhere![
     text_from_before_a_call_is_printed_once,
@@ -25,11 +26,13 @@ common::scenarios_everywhere![
     calls_work_while_another_thread_prints_all_the_time,
     calls_work_while_several_threads_print_all_the_time,
     calls_work_while_another_thread_owns_stdout_for_good,
+    a_tree_dies_while_another_thread_owns_stdout_for_good,
     nested_calls_work_while_another_thread_owns_stdout_for_good,
     calls_work_while_another_thread_owns_stderr_for_good,
     a_call_is_not_held_up_by_a_thread_that_takes_stdout_at_any_moment,
     a_call_works_inside_a_display_that_is_being_printed,
     calls_work_with_any_standard_stream_closed,
+    a_tree_dies_with_any_standard_stream_closed,
     bodies_may_print_to_a_closed_stream,
 ];
 
@@ -152,11 +155,34 @@ fn call_among_printers(start: Start, printers: usize, limit: Duration) {
                 }
             }
         }
+        let failures = catch_unwind(AssertUnwindSafe(|| fail_among_printers(start, limit)));
         stop.store(true, Ordering::Relaxed);
+        failures.unwrap_or_else(|payload| resume_unwind(payload));
     });
     drop(turned);
     println!("beside {printers} printers, the slowest call took {slowest:?}");
     assert_eq!(stuck, 0, "a body that prints was stuck beside {printers} threads that never stop printing");
+}
+
+/// Calls whose bodies print and then fail, each in its way.
+fn fail_among_printers(start: Start, limit: Duration) {
+    let ends = [(|| process::exit(3)) as fn() -> i32, || panic!("told"), raw::pause];
+    for (kind, end) in ends.into_iter().enumerate().cycle().take(60) {
+        let limit = if kind == 2 { Duration::from_millis(50) } else { limit };
+        let result = start.run(&start.call(limit), Fun(end), |Fun(end): Fun<i32>| {
+            println!("from the body");
+            eprintln!("from the body");
+            end()
+        });
+        let error = result.unwrap_err();
+        let is_true = match error.reason() {
+            Reason::Exited { code: 3, .. } => kind == 0,
+            Reason::Panicked { message, .. } => kind == 1 && message == "told",
+            Reason::Late { .. } => kind == 2,
+            _ => false,
+        };
+        assert!(is_true, "{kind}: {error:?}");
+    }
 }
 
 fn calls_work_while_another_thread_prints_all_the_time(start: Start) {
@@ -213,6 +239,10 @@ fn calls_work_while_another_thread_owns_stdout_for_good(start: Start) {
         assert!(stuck.is_late() && begin.elapsed() >= limit && begin.elapsed() < SOON, "{stuck:?}");
     });
     endings::check_sample(start);
+}
+
+fn a_tree_dies_while_another_thread_owns_stdout_for_good(start: Start) {
+    while_owned(own_stdout, || shapes::check_late(start));
 }
 
 fn nested_calls_work_while_another_thread_owns_stdout_for_good(start: Start) {
@@ -308,6 +338,16 @@ fn with_streams_closed(check: impl Fn()) {
 
 fn calls_work_with_any_standard_stream_closed(start: Start) {
     with_streams_closed(|| endings::check_sample(start));
+}
+
+fn a_tree_dies_with_any_standard_stream_closed(start: Start) {
+    with_streams_closed(|| {
+        // One that stays in the group, and one that leaves it.
+        for shape in [&shapes::IN_THE_GROUP[3], &shapes::OUT_OF_THE_GROUP[1]] {
+            let error = shapes::plant(start, Duration::from_millis(400), shape, raw::pause).unwrap_err();
+            assert!(error.is_late(), "{}: {error:?}", shape.name);
+        }
+    });
 }
 
 fn bodies_may_print_to_a_closed_stream(start: Start) {

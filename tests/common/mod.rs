@@ -1,8 +1,9 @@
 //! What the behaviour tests share: a process for each scenario, an oracle around it, and the list of start methods.
 //!
-//! A scenario is a plain function `fn a_late_body_is_killed(start: Start)`, named once in its file's [`scenarios!`]. It
-//! becomes one test per start method, and each of these runs in a process of its own, so that it may do to that process
-//! what it likes, and nothing of other tests can be taken for its own. See [`scenario`] and [`oracle`].
+//! A scenario is a plain function `fn a_late_body_is_killed(start: Start)`, named once in its file's
+//! [`scenarios_everywhere!`]. It becomes one test per start method, or one by fork alone in [`scenarios_by_fork!`]. Each
+//! of these runs in a process of its own, so that it may do to that process what it likes, and nothing of other tests can
+//! be taken for its own. See [`scenario`] and [`oracle`].
 #![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses a part of it")]
 
 pub(crate) mod busy;
@@ -36,7 +37,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(50);
 /// What a crowded machine may add to anything that is immediate. It stays far below [`LONG`].
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-/// How a child comes to be. A second method is one more variant, and one more line in `with_every_start_method!`.
+/// How a child comes to be. A third method is one more variant, one more line in `with_every_start_method!`, and one more
+/// in `by_each_start_method!` and `by!`, where the attribute chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Fork,
@@ -84,21 +86,21 @@ impl Start {
     }
 }
 
-/// Turns each of the functions named into one test per start method.
-macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        crate::common::with_every_start_method!([$($name)*]);
-    };
-}
-
-/// The same by every start method, for scenarios whose bodies capture nothing.
+/// Turns each of the functions named into one test per start method. Their bodies capture nothing: see [`Start::run`].
 macro_rules! scenarios_everywhere {
     ($($name:ident),* $(,)?) => {
         mod by {
             use super::*;
-            crate::common::with_start_method!(fork Fork [$($name)*]);
-            crate::common::with_start_method!(forkserver Forkserver [$($name)*]);
+            crate::common::with_every_start_method!([$($name)*]);
         }
+    };
+}
+
+/// Turns each of the functions named into one test by fork: a body that captures something goes that way alone, and some
+/// of what is shown is true of nothing else. Each use says which.
+macro_rules! scenarios_by_fork {
+    ($($name:ident),* $(,)?) => {
+        crate::common::with_start_method!(fork Fork [$($name)*]);
     };
 }
 
@@ -120,6 +122,7 @@ macro_rules! from_nothing {
 macro_rules! with_every_start_method {
     ($names:tt) => {
         crate::common::with_start_method!(fork Fork $names);
+        crate::common::with_start_method!(forkserver Forkserver $names);
     };
 }
 
@@ -135,7 +138,7 @@ macro_rules! with_start_method {
     };
 }
 
-/// Makes the functions of a macro twice: by `fork`, and with the `forkserver` that it is given.
+/// Makes the functions of a macro once per start method: by `fork`, and with the `forkserver` that it is given.
 macro_rules! by_each_start_method {
     ($functions:ident) => {
         mod by_fork {
@@ -161,7 +164,8 @@ macro_rules! by {
 }
 
 pub(crate) use {
-    by, by_each_start_method, from_nothing, scenarios, scenarios_everywhere, with_every_start_method, with_start_method,
+    by, by_each_start_method, from_nothing, scenarios_by_fork, scenarios_everywhere, with_every_start_method,
+    with_start_method,
 };
 
 /// Checks the reason of a failure against a pattern, and what it says about the body; gives the error.

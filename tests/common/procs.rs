@@ -25,12 +25,12 @@ pub(crate) fn exempt(pids: &[Pid]) {
 pub(crate) fn tagged(tag: &str) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.windows(tag.len()).any(|window| window == tag.as_bytes())
-    })
-    .map(Pid::from_raw)
-    .collect()
+    pids.map(Pid::from_raw).filter(|pid| is_tagged(*pid, tag)).collect()
+}
+
+fn is_tagged(pid: Pid, tag: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.windows(tag.len()).any(|window| window == tag.as_bytes())
 }
 
 /// Every running process of this scenario but the calling one.
@@ -44,16 +44,19 @@ pub(crate) fn others() -> Vec<Pid> {
 /// Whether a process is the fork server or one of its spares, and waits to be asked for something.
 pub(crate) fn is_idle_server(pid: Pid) -> bool {
     let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let number = call.split_whitespace().next().and_then(|number| number.parse().ok());
     name.starts_with(b"timeout-runtime: fork server")
-        && number.is_some_and(|number: i64| [libc::SYS_recvmsg, libc::SYS_poll].contains(&number))
+        && system_call(pid).is_some_and(|number| [libc::SYS_recvmsg, libc::SYS_poll].contains(&number))
 }
 
 /// Waits until no other process of this scenario runs, for at most `bound`; gives how long that took.
 #[track_caller]
 pub(crate) fn assert_alone_within(bound: Duration) -> Duration {
-    let begin = Instant::now();
+    assert_alone_after(Instant::now(), bound)
+}
+
+/// The same, as counted from `begin`.
+#[track_caller]
+pub(crate) fn assert_alone_after(begin: Instant, bound: Duration) -> Duration {
     loop {
         // The time is taken before the look: a slow look at `/proc` is not held against anybody.
         let elapsed = begin.elapsed();
@@ -90,11 +93,17 @@ pub(crate) fn assert_childless_within(bound: Duration) {
     }
 }
 
-/// The state letter of a process; `None` when it is gone.
-pub(crate) fn state(pid: Pid) -> Option<char> {
+/// The state letter of a process, and its parent; `None` when it is gone.
+fn state_and_parent(pid: Pid) -> Option<(char, Pid)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.trim_start().chars().next()
+    let mut fields = fields.split_whitespace();
+    Some((fields.next()?.chars().next()?, Pid::from_raw(fields.next()?.parse().ok()?)))
+}
+
+/// The state letter of a process; `None` when it is gone.
+pub(crate) fn state(pid: Pid) -> Option<char> {
+    state_and_parent(pid).map(|(state, _)| state)
 }
 
 /// Whether a process can still run code of its own.
@@ -102,17 +111,49 @@ pub(crate) fn runs(pid: Pid) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// Waits until none of `pids` runs, for at most `bound`.
+/// Whether a process runs, or is a corpse that somebody in this scenario has to reap. That of an orphan is for whoever
+/// adopts orphans on this machine, and some of those take seconds, or never do.
+fn is_left(pid: Pid) -> bool {
+    match state_and_parent(pid) {
+        None => false,
+        Some(('Z' | 'X', parent)) => parent == getpid() || is_tagged(parent, &scenario::tag()),
+        Some(_) => true,
+    }
+}
+
+/// Whether a process waits in the middle of writing to a descriptor.
+pub(crate) fn writes(pid: Pid) -> bool {
+    system_call(pid).is_some_and(|number| [libc::SYS_write, libc::SYS_writev].contains(&number))
+}
+
+/// The system call that a process waits in.
+fn system_call(pid: Pid) -> Option<libc::c_long> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    call.split_whitespace().next()?.parse().ok()
+}
+
+/// Waits until none of `pids` runs, nor is a corpse of this scenario's, for at most `bound`.
 #[track_caller]
 pub(crate) fn assert_gone_within(pids: &[Pid], bound: Duration) {
+    assert_none_within(pids, is_left, bound);
+}
+
+/// Waits until none of `pids` runs, for at most `bound`: where a corpse is kept on purpose.
+#[track_caller]
+pub(crate) fn assert_dead_within(pids: &[Pid], bound: Duration) {
+    assert_none_within(pids, runs, bound);
+}
+
+#[track_caller]
+fn assert_none_within(pids: &[Pid], is_left: fn(Pid) -> bool, bound: Duration) {
     let begin = Instant::now();
     loop {
         let elapsed = begin.elapsed();
-        let left: Vec<_> = pids.iter().copied().filter(|pid| runs(*pid)).collect();
+        let left: Vec<_> = pids.iter().copied().filter(|pid| is_left(*pid)).collect();
         if left.is_empty() {
             return;
         }
-        assert!(elapsed < bound, "still running after {elapsed:?}: {}", describe(&left));
+        assert!(elapsed < bound, "still there after {elapsed:?}: {}", describe(&left));
     }
 }
 

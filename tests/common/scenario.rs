@@ -40,7 +40,7 @@ pub(crate) fn tag() -> String {
 pub(crate) fn run(path: &str, start: Start, body: fn(Start)) {
     match is_inside(path) {
         true => inside(start, body),
-        false => outside(path, &here(), &[]).unwrap_or_else(|failure| panic!("{failure}")),
+        false => outside(path, &here(), &[], WATCHDOG).unwrap_or_else(|failure| panic!("{failure}")),
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn run_as(program: &Path, path: &str, variables: &[(&str, &str)], bod
             body();
             before.assert_unchanged();
         }
-        false => outside(path, program, variables).unwrap_or_else(|failure| panic!("{failure}")),
+        false => outside(path, program, variables, WATCHDOG).unwrap_or_else(|failure| panic!("{failure}")),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run_bare(path: &str, body: fn()) {
 pub(crate) fn run_bare_as(program: &Path, path: &str, body: fn()) {
     match is_inside(path) {
         true => body(),
-        false => outside(path, program, &[]).unwrap_or_else(|failure| panic!("{failure}")),
+        false => outside(path, program, &[], WATCHDOG).unwrap_or_else(|failure| panic!("{failure}")),
     }
 }
 
@@ -77,10 +77,15 @@ pub(crate) fn here() -> PathBuf {
 
 /// The same for a scenario that must fail and say `expected`: a negative control of the harness.
 pub(crate) fn run_red(path: &str, start: Start, body: fn(Start), expected: &str) {
+    run_red_within(WATCHDOG, path, start, body, expected);
+}
+
+/// The same with less patience.
+pub(crate) fn run_red_within(patience: Duration, path: &str, start: Start, body: fn(Start), expected: &str) {
     if is_inside(path) {
         return inside(start, body);
     }
-    let failure = outside(path, &here(), &[]).expect_err("the harness should have turned red");
+    let failure = outside(path, &here(), &[], patience).expect_err("the harness should have turned red");
     assert!(failure.contains(expected), "it failed without saying {expected:?}:\n{failure}");
 }
 
@@ -100,7 +105,7 @@ fn inside(start: Start, body: fn(Start)) {
 }
 
 /// Runs the scenario at `path` in a new process; says what is wrong with it otherwise.
-fn outside(path: &str, program: &Path, variables: &[(&str, &str)]) -> Result<(), String> {
+fn outside(path: &str, program: &Path, variables: &[(&str, &str)], patience: Duration) -> Result<(), String> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let tag = format!("{}.{run}@{path}", std::process::id());
@@ -118,7 +123,7 @@ fn outside(path: &str, program: &Path, variables: &[(&str, &str)]) -> Result<(),
         .stderr(output.try_clone().unwrap());
     raw::die_with_parent(&mut command);
     let mut scenario = command.spawn().unwrap();
-    let verdict = watch(&mut scenario);
+    let verdict = watch(&mut scenario, patience);
     let strays = clear_away(&format!("{TAG}={tag}"));
 
     let mut text = String::new();
@@ -137,13 +142,13 @@ fn outside(path: &str, program: &Path, variables: &[(&str, &str)]) -> Result<(),
 }
 
 /// Waits for the end of a scenario, or makes it.
-fn watch(scenario: &mut Child) -> Result<(), String> {
-    if !raw::wait_for_end(scenario, WATCHDOG) {
+fn watch(scenario: &mut Child, patience: Duration) -> Result<(), String> {
+    if !raw::wait_for_end(scenario, patience) {
         let pid = scenario.id();
         let stacks = procs::describe(&[Pid::from_raw(pid as i32)]);
         scenario.kill().unwrap();
         scenario.wait().unwrap();
-        return Err(format!("the scenario was stuck for {WATCHDOG:?} and was killed: {stacks}"));
+        return Err(format!("the scenario was stuck for {patience:?} and was killed: {stacks}"));
     }
     let status = scenario.wait().unwrap();
     match (status.success(), status.signal()) {

@@ -106,7 +106,9 @@ pub(crate) enum Route {
 impl Call {
     /// Makes a call whose body may take `limit`, from the moment of the call to the moment its value is back.
     ///
-    /// With a limit of zero nothing is started; with [`Duration::MAX`] there is no limit.
+    /// With a limit of zero nothing is started; with [`Duration::MAX`] there is no limit. In its last 5 ms, and in a grace, a
+    /// body may find that it is kept off its caller's core and that its threads have shorter time slices: the caller sets
+    /// both, to be back on time.
     ///
     /// # Panics
     /// When `limit` is negative or not a number.

@@ -45,7 +45,8 @@
 //! * A crash and a panic show the calls in the program's own code, without those in libraries, which `stuck_at` has. Of
 //!   a body further in, in a worker of a worker's or another body's own fork server, it too has only the program's own code.
 //! * A panic of another thread than the body's goes to std's panic hook, not to the host's.
-//! * Hooks of [`on_child`](crate::on_child) are the host's, and do not run in a worker, where nothing is copied.
+//! * Hooks of [`on_child`](crate::on_child) are the host's, and do not run in a worker, where nothing of it is copied. One
+//!   that a [`preload`] registers runs in every worker: those are copies of the server.
 //! * Arguments are encoded in the host: a `Serialize` that never ends is not cut.
 //! * Half a line that the host has printed comes before what the body prints only in a host of one thread: where
 //!   another may own stdout, nobody waits for it. Flush it, where the order matters.

@@ -50,6 +50,8 @@ pub(crate) struct Spare {
     pub(crate) server: Pid,
     /// Whose calls it will run, and who may ask where it is.
     pub(crate) host: Pid,
+    /// Where it may run. Its host knows it from the moment that it exists, and may have called it to one core before it looks.
+    pub(crate) cores: Cores,
     pub(crate) pipe: OwnedFd,
     /// Where its order will come from.
     pub(crate) line: OwnedFd,
@@ -71,7 +73,7 @@ pub(crate) fn prepare_server() {
 
 /// Becomes a worker, waits for its order and carries it out. All signals are blocked since before the fork.
 pub(crate) fn run(spare: Spare) -> ! {
-    let Spare { server, host, pipe, line, stage, sheets } = spare;
+    let Spare { server, host, cores, pipe, line, stage, sheets } = spare;
     // What comes first and why is told in `run`; here nothing is inherited from a host, and the server has no handlers.
     // Its server is out of reach of the host's terminal, so that a group will do.
     let group = process::new_group();
@@ -90,7 +92,6 @@ pub(crate) fn run(spare: Spare) -> ! {
         stage.touch();
     }
     sched::be_patient(false);
-    let cores = Cores::of_this_thread();
     let Some((head, fds, mut inflow)) = receive_head(line) else { process::exit_now(0) };
     // From here on, an allocation that fails is told.
     let outbox = Outbox::open(pipe, head.token, stage, true);

@@ -17,16 +17,30 @@ pub(crate) struct Children {
 /// Reads the children of a process.
 pub(crate) fn children(pid: Pid) -> Children {
     let mut children = Children { list: Vec::new(), threads: 0 };
-    // One descriptor at a time, as the host may have no more.
-    let Ok(threads) = Directory::of_threads(pid).map(|directory| directory.numbers(usize::MAX)) else {
-        return children;
-    };
-    for thread in threads {
-        let Ok(text) = File::of_thread(pid, thread, "children").and_then(|file| file.text()) else { continue };
+    for text in lists(pid) {
         children.list.extend(text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
         children.threads += 1;
     }
     children
+}
+
+/// The last few of each thread's children, the youngest first: where there are thousands, it takes long to read them all.
+pub(crate) fn youngest(pid: Pid, few: usize) -> Vec<Pid> {
+    let mut youngest = Vec::new();
+    for text in lists(pid) {
+        let words = text.split_whitespace().rev().take(few);
+        youngest.extend(words.filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
+    }
+    youngest
+}
+
+/// The children of each thread of a process, as the kernel writes them.
+fn lists(pid: Pid) -> impl Iterator<Item = String> {
+    let threads = Directory::of_threads(pid).map(|directory| directory.numbers(usize::MAX)).unwrap_or_default();
+    // One descriptor at a time, as the host may have no more.
+    threads
+        .into_iter()
+        .filter_map(move |thread| File::of_thread(pid, thread, "children").and_then(|file| file.list()).ok())
 }
 
 /// The numbers of the processes below one, living and dead, of the levels that nested calls may have.

@@ -8,6 +8,7 @@
 //! What this cannot reach: processes that changed their user, and those of a child that somebody else killed first.
 
 use std::{
+    collections::BTreeSet,
     hint,
     os::fd::AsFd,
     thread,
@@ -32,6 +33,9 @@ use crate::sys::{
 
 /// How long the walk may take before the child is killed with what it has left.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// From how many children on they are taken for the corpses that somebody leaves behind who forks on and on.
+const MANY: usize = 50;
 
 /// Kills everything below the child, and the child. Its corpse is left to be reaped.
 pub(crate) fn kill(worker: &mut Worker) {
@@ -72,14 +76,22 @@ pub(crate) fn terminate(worker: &Worker) {
 
 fn kill_descendants(worker: &Worker) {
     let (begin, mut halt) = (Instant::now(), Halt::new());
-    let mut dead: Vec<Pid> = Vec::new();
+    let mut dead: BTreeSet<Pid> = BTreeSet::new();
+    let mut count = 0;
     let mut before: Option<Vec<Pid>> = None;
     let mut halted = worker.is_halted();
     while begin.elapsed() < PATIENCE {
         let Children { list, threads } = children(worker.pid());
-        for &pid in list.iter().rev().filter(|pid| !dead.contains(pid)).collect::<Vec<_>>() {
-            if signal_child(worker.pid(), pid, Signal::SIGKILL, halted) {
-                dead.push(pid);
+        if list.len() > count.max(MANY) {
+            chase(worker, begin + PATIENCE, halted);
+        }
+        count = list.len();
+        for pid in list.iter().rev() {
+            if begin.elapsed() < PATIENCE
+                && !dead.contains(pid)
+                && signal_child(worker.pid(), *pid, Signal::SIGKILL, halted)
+            {
+                dead.insert(*pid);
             }
         }
         let all_dead = list.iter().all(|pid| dead.contains(pid));
@@ -93,6 +105,22 @@ fn kill_descendants(worker: &Worker) {
         if !halted {
             halted = halt.wait(worker);
         }
+    }
+}
+
+/// Kills the youngest children until none comes after them. To look at all corpses takes tens of milliseconds, in which
+/// one that forks on and on would be far away.
+fn chase(worker: &Worker, end: Instant, halted: bool) {
+    let mut before = Vec::new();
+    while Instant::now() < end {
+        let youngest = kin::youngest(worker.pid(), 4);
+        if youngest == before {
+            return;
+        }
+        for &pid in &youngest {
+            signal_child(worker.pid(), pid, Signal::SIGKILL, halted);
+        }
+        before = youngest;
     }
 }
 

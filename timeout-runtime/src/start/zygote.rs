@@ -32,7 +32,9 @@ use crate::{
         inflow::Inflow,
         lifeline,
         pidfd::{self, Whom},
-        pipe, process, sched, sheet, signal,
+        pipe, process,
+        sched::{self, Cores},
+        sheet, signal,
     },
     wire::{
         stage::{ServedStages, StageCell},
@@ -307,9 +309,9 @@ impl Server {
         self.stages.at(slot).inspect(StageCell::offer);
         let stage = self.stages.at(slot);
         let mask = signal::block_all();
-        let mut theirs = Some((write, line, stage));
+        let mut theirs = Some((write, line, stage, Cores::of_this_thread()));
         let forked = process::fork(|| {
-            let Some((pipe, line, stage)) = theirs.take() else { process::exit_now(0) };
+            let Some((pipe, line, stage, cores)) = theirs.take() else { process::exit_now(0) };
             self.fds().chain([&read, &host_end, &kept].map(fd::number)).for_each(process::close);
             let sheets = sheet::map_for_good(sheet.as_fd()).unwrap_or(&[]);
             process::close(fd::number(&sheet));
@@ -317,7 +319,7 @@ impl Server {
             if self.stages.keep_only(slot).is_err() {
                 process::exit_now(0);
             }
-            spare::run(spare::Spare { server: self.pid, host: self.host, pipe, line, stage, sheets })
+            spare::run(spare::Spare { server: self.pid, host: self.host, cores, pipe, line, stage, sheets })
         });
         signal::set_mask(&mask);
         drop(theirs);

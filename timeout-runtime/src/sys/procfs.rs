@@ -107,13 +107,17 @@ impl File {
         }
     }
 
-    /// Reads all that it says.
-    pub(crate) fn text(&self) -> Result<String> {
-        let (mut bytes, mut piece) = (Vec::new(), [0; 512]);
+    /// Reads a list of short words to its end, in as few pieces as the kernel gives: to each it walks from the first entry.
+    pub(crate) fn list(&self) -> Result<String> {
+        /// The kernel fills no more than a page at once, and leaves room in it for part of a word only.
+        const PAGE: usize = 4096;
+        const WORD: usize = 64;
+        let (mut bytes, mut piece) = (Vec::new(), [0; PAGE]);
         loop {
-            match self.read_from(bytes.len(), &mut piece)? {
-                [] => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                more => bytes.extend_from_slice(more),
+            let more = self.read_from(bytes.len(), &mut piece)?;
+            bytes.extend_from_slice(more);
+            if more.len() < PAGE - WORD {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }
         }
     }

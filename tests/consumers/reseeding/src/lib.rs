@@ -8,6 +8,7 @@ use std::{
     collections::HashSet,
     fmt::Debug,
     hash::{BuildHasher, Hash, RandomState},
+    sync::OnceLock,
     thread,
 };
 
@@ -16,7 +17,7 @@ use rand::{
     rngs::{StdRng, SysRng},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use timeout_runtime::call;
+use timeout_runtime::{call, forkserver, timeout};
 
 const CHILDREN: usize = 50;
 
@@ -74,6 +75,30 @@ fn a_thread_of_the_body_seeds_itself() {
 fn children_of_children_differ() {
     rand::rng().next_u64();
     assert_differ(in_children(|| call(60, || (rand::rng().next_u64(), fastrand::u64(..))).unwrap()));
+}
+
+/// A generator that the fork server keeps for itself.
+static OF_THE_SERVER: OnceLock<fastrand::Rng> = OnceLock::new();
+
+#[timeout(60, start = forkserver)]
+fn draw_in_worker() -> (u64, u64, u64) {
+    let mut own = OF_THE_SERVER.get().unwrap().clone();
+    (rand::rng().next_u64(), fastrand::u64(..), own.u64(..))
+}
+
+#[test]
+fn workers_differ_though_their_server_has_drawn() {
+    forkserver::preload(|| {
+        let numbers = (rand::rng().next_u64(), fastrand::u64(..));
+        // What it has drawn decides what its copies would.
+        OF_THE_SERVER.set(fastrand::Rng::with_seed(numbers.0 ^ numbers.1)).unwrap();
+    })
+    .unwrap();
+    let drawn: Vec<_> = (0..CHILDREN).map(|_| draw_in_worker().unwrap()).collect();
+    assert_differ(drawn.iter().map(|numbers| numbers.0).collect());
+    assert_differ(drawn.iter().map(|numbers| numbers.1).collect());
+    // The control: the workers are copies of one server.
+    assert_repeat(drawn.iter().map(|numbers| numbers.2).collect());
 }
 
 // The controls: generators that nobody reseeds give the same numbers, and the checks above would see it.
