@@ -15,6 +15,7 @@ use common::{
     LONG, Mark, SOON, Start, assert_fails, busy, endings,
     greed::{self, EATERS, burn, burn_on},
     raw, seccomp, shapes,
+    travel::Fun,
 };
 use nix::{
     errno::Errno,
@@ -23,15 +24,11 @@ use nix::{
 };
 use timeout_runtime::{Cancel, Ran, Reason, Resource, Rlimit, TimedOut, timeout};
 
-// Their bodies are closures that have something with them.
-common::scenarios_by_fork![
+common::scenarios_everywhere![
     a_body_that_eats_memory_is_out_of_it,
-    what_is_reserved_for_the_hosts_threads_counts,
     a_body_within_its_memory_gives_its_value,
-    what_the_host_has_mapped_does_not_count,
     c_code_that_runs_out_bit_by_bit_is_out_of_memory,
     a_crash_with_memory_left_is_a_crash,
-    a_stack_that_cannot_grow_is_out_of_memory,
     a_value_too_large_to_be_encoded_is_out_of_memory,
     a_request_that_nothing_could_meet_is_out_of_memory_without_a_bound,
     a_failed_try_reserve_is_the_bodys_own,
@@ -39,17 +36,24 @@ common::scenarios_by_fork![
     so_it_is_on_a_busy_machine,
     waiting_costs_no_cpu_time,
     all_threads_of_a_body_share_its_cpu_time,
-    a_host_that_blocks_or_ignores_sigxcpu_changes_nothing,
     a_body_deaf_to_sigxcpu_is_killed,
-    what_a_body_starts_is_bound_too,
     what_a_body_has_started_ends_with_its_cpu_time,
     a_sigxcpu_from_elsewhere_is_a_crash,
-    the_hosts_own_limits_are_not_loosened,
     every_resource_is_bound_soft_and_hard,
+    every_failure_tells_what_was_used,
+];
+
+// They are about what a copy of the host has of it, or about `run_measured`, which is of `fork` alone.
+common::scenarios_by_fork![
+    what_is_reserved_for_the_hosts_threads_counts,
+    what_the_host_has_mapped_does_not_count,
+    a_stack_that_cannot_grow_is_out_of_memory,
+    a_host_that_blocks_or_ignores_sigxcpu_changes_nothing,
+    what_a_body_starts_is_bound_too,
+    the_hosts_own_limits_are_not_loosened,
     a_file_that_grows_too_large_is_a_crash_by_its_signal,
     nothing_is_started_for_nothing,
     a_value_comes_with_what_it_took,
-    every_failure_tells_what_was_used,
     the_attribute_sets_bounds,
     what_cannot_be_measured_is_not_made_up,
 ];
@@ -92,27 +96,32 @@ fn what_is_reserved_for_the_hosts_threads_counts(start: Start) {
 }
 
 fn check_eaters(start: Start) {
-    for (name, eat) in EATERS {
+    for &(name, eat) in EATERS {
         println!("{name}");
         // What is resident of the caller, which keeps what it reads to name places, and what the kernel counts late.
         let own = (common::procs::status("VmRSS") << 10) + 8 * MIB;
         let begin = Instant::now();
-        let error = assert_out_of!(Memory, start.call(LONG).memory(96 * MIB).run(eat), Ran::Maybe);
+        let error = assert_out_of!(
+            Memory,
+            start.run(&start.call(LONG).memory(96 * MIB), Fun(eat), |Fun(eat): Fun<()>| eat()),
+            Ran::Maybe
+        );
         assert!(begin.elapsed() < SOON, "{name}: told after {:?}", begin.elapsed());
         assert!(error.to_string().contains("ran out of memory: it may use 96 MiB (its peak was "), "{error}");
         let peak = error.usage().unwrap().peak_memory();
         assert!(peak > MIB && peak < 96 * MIB + own, "{name}: {error:?}");
     }
-    assert_eq!(start.call(LONG).memory(96 * MIB).run(|| 7).unwrap(), 7, "the caller lives on");
+    assert_eq!(start.run(&start.call(LONG).memory(96 * MIB), (), |()| 7).unwrap(), 7, "the caller lives on");
 }
 
 fn a_body_within_its_memory_gives_its_value(start: Start) {
-    assert_eq!(start.call(LONG).memory(96 * MIB).run(|| megabytes(64)).unwrap(), 64 << 20);
+    let within = |memory| start.call(LONG).memory(memory);
+    assert_eq!(start.run(&within(96 * MIB), 64, megabytes).unwrap(), 64 << 20);
     // Sending it takes some, too: the value is there, and encoded.
-    let value: Vec<Option<u64>> = start.call(LONG).memory(64 * MIB).run(|| vec![Some(1); 100_000]).unwrap();
+    let value = start.run(&within(64 * MIB), 100_000, |length| vec![Some(1u64); length]).unwrap();
     assert_eq!(value.len(), 100_000);
     // What lives on the stack and in the program itself needs nothing more.
-    assert_eq!(start.call(LONG).memory(1).run(|| black_box([1u8; 1000]).len()).unwrap(), 1000);
+    assert_eq!(start.run(&within(1), (), |()| black_box([1u8; 1000]).len()).unwrap(), 1000);
 }
 
 fn what_the_host_has_mapped_does_not_count(start: Start) {
@@ -132,11 +141,11 @@ fn what_the_host_has_mapped_does_not_count(start: Start) {
 fn c_code_that_runs_out_bit_by_bit_is_out_of_memory(start: Start) {
     let call = start.call(LONG).memory(64 * MIB);
     for piece in [100, 5000, 64 << 10, 256 << 10] {
-        let follows = call.run(|| {
+        let follows = start.run(&call, piece, |piece| {
             greed::exhaust_malloc(piece);
             greed::write_through_null(16);
         });
-        let aborts = call.run(|| {
+        let aborts = start.run(&call, piece, |piece: usize| {
             greed::exhaust_malloc(piece);
             std::process::abort()
         });
@@ -150,23 +159,23 @@ fn c_code_that_runs_out_bit_by_bit_is_out_of_memory(start: Start) {
 fn a_crash_with_memory_left_is_a_crash(start: Start) {
     let mark = Mark::new();
     for ending in endings::all() {
-        let result = start.call(LONG).memory(256 * MIB).cpu(LONG).run(|| (ending.body)(&mark));
-        ending.told.check(ending.name, &result);
+        ending.check_within(start, &start.call(LONG).memory(256 * MIB).cpu(LONG), &mark);
     }
     // Full, but not what it crashed of.
-    let elsewhere = start.call(LONG).memory(64 * MIB).run(|| {
+    let call = start.call(LONG).memory(64 * MIB);
+    let elsewhere = start.run(&call, (), |()| {
         greed::exhaust_malloc(5000);
         greed::write_through_null(1 << 40);
     });
     assert_fails!(elsewhere, Reason::Crashed { signal: libc::SIGSEGV, .. }, Ran::Maybe);
     // So much at once was never there: to its caller that is a null pointer like any other.
-    let at_once = start.call(LONG).memory(64 * MIB).run(|| {
+    let at_once = start.run(&call, (), |()| {
         greed::exhaust_malloc(1 << 40);
         greed::write_through_null(16);
     });
     assert_fails!(at_once, Reason::Crashed { signal: libc::SIGSEGV, address: Some(16), .. }, Ran::Maybe);
     // Empty-handed for another reason: nobody has bounded it.
-    let unbounded = start.call(LONG).run(|| greed::write_through_null(16));
+    let unbounded = start.run(&start.call(LONG), (), |()| greed::write_through_null(16));
     assert_fails!(unbounded, Reason::Crashed { signal: libc::SIGSEGV, .. }, Ran::Maybe);
 }
 
@@ -187,22 +196,24 @@ fn a_stack_that_cannot_grow_is_out_of_memory(start: Start) {
 }
 
 fn a_value_too_large_to_be_encoded_is_out_of_memory(start: Start) {
-    let result = start.call(LONG).memory(48 * MIB).run(|| vec![Some(u64::MAX); 2 << 20]);
+    let result = start.run(&start.call(LONG).memory(48 * MIB), (), |()| vec![Some(u64::MAX); 2 << 20]);
     let error = assert_out_of!(Memory, result, Ran::Yes);
     assert!(error.to_string().contains("while its value was being encoded by its `Serialize`"), "{error}");
 }
 
 fn a_request_that_nothing_could_meet_is_out_of_memory_without_a_bound(start: Start) {
-    let result = start.call(LONG).run(|| Vec::<u8>::with_capacity(black_box(1 << 60)).capacity());
+    let result = start.run(&start.call(LONG), (), |()| Vec::<u8>::with_capacity(black_box(1 << 60)).capacity());
     let error = assert_out_of!(Memory, result, Ran::Maybe);
     assert!(error.to_string().contains("ran out of memory (its peak was "), "{error}");
 }
 
 fn a_failed_try_reserve_is_the_bodys_own(start: Start) {
     let call = start.call(LONG).memory(64 * MIB);
-    let refused = || Vec::<u8>::new().try_reserve(128 << 20);
-    assert!(call.run(|| refused().is_err()).unwrap());
-    assert_fails!(call.run(|| refused().unwrap()), Reason::Panicked { .. }, Ran::Yes);
+    fn refused() -> Result<(), std::collections::TryReserveError> {
+        Vec::<u8>::new().try_reserve(128 << 20)
+    }
+    assert!(start.run(&call, (), |()| refused().is_err()).unwrap());
+    assert_fails!(start.run(&call, (), |()| refused().unwrap()), Reason::Panicked { .. }, Ran::Yes);
 }
 
 /// The kernel looks at each clock tick, of which there are a hundred a second or more.
@@ -211,14 +222,15 @@ const TICKS: Duration = Duration::from_millis(60);
 fn check_burning(start: Start) {
     for limit in [20, 150, 700].map(Duration::from_millis) {
         let begin = Instant::now();
-        let error = assert_out_of!(Cpu, start.call(LONG).cpu(limit).run(burn_on), Ran::Maybe);
+        let error = assert_out_of!(Cpu, start.run(&start.call(LONG).cpu(limit), (), |()| burn_on()), Ran::Maybe);
         let used = error.usage().unwrap().cpu();
         println!("{used:?} of {limit:?}, after {:?}", begin.elapsed());
         assert!(used + Duration::from_millis(1) >= limit && used < limit + TICKS, "{used:?} of {limit:?}");
         assert!(begin.elapsed() >= limit, "no thread uses more time than there is");
         assert!(error.to_string().contains(&format!("used up its {} ms of CPU time", limit.as_millis())), "{error}");
     }
-    assert_eq!(start.call(LONG).cpu(LONG).run(|| burn(Duration::from_millis(50))).unwrap(), 1);
+    let call = start.call(LONG).cpu(LONG);
+    assert_eq!(start.run(&call, (), |()| burn(Duration::from_millis(50))).unwrap(), 1);
 }
 
 fn a_body_that_burns_is_out_of_cpu_time_precisely(start: Start) {
@@ -232,27 +244,27 @@ fn so_it_is_on_a_busy_machine(start: Start) {
 
 fn waiting_costs_no_cpu_time(start: Start) {
     let limit = Duration::from_millis(100);
-    let body = || {
+    let body = |limit| {
         thread::sleep(4 * limit);
         7
     };
-    assert_eq!(start.call(LONG).cpu(limit).run(body).unwrap(), 7);
+    assert_eq!(start.run(&start.call(LONG).cpu(limit), limit, body).unwrap(), 7);
 }
 
 fn all_threads_of_a_body_share_its_cpu_time(start: Start) {
     let limit = Duration::from_millis(300);
-    let body = || {
+    let body = |limit: Duration| {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| burn(limit / 2));
             }
         })
     };
-    let error = assert_out_of!(Cpu, start.call(LONG).cpu(limit).run(body), Ran::Maybe);
+    let error = assert_out_of!(Cpu, start.run(&start.call(LONG).cpu(limit), limit, body), Ran::Maybe);
     let used = error.usage().unwrap().cpu();
     // Every core may use a tick more.
     assert!(used + Duration::from_millis(1) >= limit && used < limit + 4 * TICKS, "{used:?}");
-    assert_eq!(start.call(LONG).cpu(4 * limit).run(body).map(|()| 7).unwrap(), 7);
+    start.run(&start.call(LONG).cpu(4 * limit), limit, body).unwrap();
 }
 
 fn a_host_that_blocks_or_ignores_sigxcpu_changes_nothing(start: Start) {
@@ -274,11 +286,11 @@ fn a_host_that_blocks_or_ignores_sigxcpu_changes_nothing(start: Start) {
 }
 
 fn a_body_deaf_to_sigxcpu_is_killed(start: Start) {
-    let body = || {
+    let body = |()| {
         raw::ignore(libc::SIGXCPU);
         burn_on()
     };
-    let error = assert_out_of!(Cpu, start.call(LONG).cpu(0.1).run(body), Ran::Maybe);
+    let error = assert_out_of!(Cpu, start.run(&start.call(LONG).cpu(0.1), (), body), Ran::Maybe);
     let used = error.usage().unwrap().cpu();
     // The kernel counts ticks for that, which is some percent off either way, and more on a machine that has no time.
     assert!(used > Duration::from_millis(1200) && used < Duration::from_millis(2400), "{used:?}");
@@ -304,8 +316,9 @@ fn what_a_body_starts_is_bound_too(start: Start) {
 fn what_a_body_has_started_ends_with_its_cpu_time(start: Start) {
     for shape in shapes::all() {
         let mark = Mark::new();
-        let result = start.call(LONG).cpu(0.3).run(|| {
-            shape.plant_and_tell(&mark);
+        let arguments = (shape.name.to_owned(), mark.again());
+        let result = start.run(&start.call(LONG).cpu(0.3), arguments, |(name, mark): (String, Mark)| {
+            shapes::named(&name).plant_and_tell(&mark);
             burn_on()
         });
         assert_out_of!(Cpu, result, Ran::Maybe);
@@ -315,7 +328,8 @@ fn what_a_body_has_started_ends_with_its_cpu_time(start: Start) {
 
 fn a_sigxcpu_from_elsewhere_is_a_crash(start: Start) {
     for signal in [Signal::SIGXCPU, Signal::SIGKILL] {
-        let result = start.call(LONG).cpu(10).run(|| raise(signal).unwrap());
+        let body = |number| raise(Signal::try_from(number).unwrap()).unwrap();
+        let result = start.run(&start.call(LONG).cpu(10), signal as i32, body);
         let error = assert_fails!(result, Reason::Crashed { .. }, Ran::Maybe);
         assert!(matches!(error.reason(), Reason::Crashed { signal: told, .. } if *told == signal as i32), "{error:?}");
     }
@@ -367,16 +381,19 @@ fn every_resource_is_bound_soft_and_hard(start: Start) {
     // Each by itself, and all of them: a child needs little to send its value.
     for (resource, number, value) in resources {
         assert!(raw::limit(number).0 >= value, "{resource:?} proves nothing");
-        let limit = start.call(LONG).rlimit(resource, value).run(|| raw::limit(number)).unwrap();
+        let limit = start.run(&start.call(LONG).rlimit(resource, value), number, raw::limit).unwrap();
         assert_eq!(limit, (value, value), "{resource:?}");
     }
     let all = resources.iter().fold(start.call(LONG), |call, (resource, _, value)| call.rlimit(*resource, *value));
-    let limits = all.run(|| resources.map(|(_, number, _)| raw::limit(number).0).to_vec()).unwrap();
+    let numbers = resources.map(|(_, number, _)| number).to_vec();
+    let read = |numbers: Vec<_>| numbers.into_iter().map(|number| raw::limit(number).0).collect::<Vec<_>>();
+    let limits = start.run(&all, numbers, read).unwrap();
     assert_eq!(limits, resources.map(|(.., value)| value));
     // Before the hard limit, which kills without a word, comes the soft one.
-    let limit = start.call(LONG).rlimit(Rlimit::CpuTime, 7).run(|| raw::limit(libc::RLIMIT_CPU)).unwrap();
+    let limit = start.run(&start.call(LONG).rlimit(Rlimit::CpuTime, 7), libc::RLIMIT_CPU, raw::limit).unwrap();
     assert_eq!(limit, (7, 8));
-    let error = assert_out_of!(Cpu, start.call(LONG).rlimit(Rlimit::CpuTime, 1).run(burn_on), Ran::Maybe);
+    let call = start.call(LONG).rlimit(Rlimit::CpuTime, 1);
+    let error = assert_out_of!(Cpu, start.run(&call, (), |()| burn_on()), Ran::Maybe);
     assert!(error.to_string().contains("used up its 1 s of CPU time; it was in "), "{error}");
 }
 
@@ -438,34 +455,37 @@ fn every_failure_tells_what_was_used(start: Start) {
         assert!(usage.peak_memory() >= 145 * MIB, "{name}: {error:?}");
     }
     let mark = Mark::new();
-    for ending in endings::PANICS.iter().chain(endings::CRASHES).chain(endings::EXITS).chain(&endings::OVERFLOWS) {
-        let result = start.call(LONG).run(|| {
+    let endings = endings::PANICS.iter().chain(endings::CRASHES).chain(endings::EXITS).chain(&endings::OVERFLOWS[..1]);
+    for ending in endings {
+        let arguments = (ending.name.to_owned(), mark.again());
+        let result = start.run(&start.call(LONG), arguments, |(name, mark): (String, Mark)| {
             use_much();
-            (ending.body)(&mark)
+            endings::run(&name, &mark)
         });
         ending.told.check(ending.name, &result);
         check(ending.name, &result.unwrap_err());
     }
     let late = |call: timeout_runtime::Call| {
-        call.run(|| {
+        start.run(&call, (), |()| {
             use_much();
             raw::pause()
         })
     };
-    check("late", &late(start.call(1)).unwrap_err());
-    check("late with a grace", &late(start.call(1).grace(LONG)).unwrap_err());
-    let out = start.call(LONG).memory(200 * MIB).run(|| {
+    // By then it has used it, whatever runs beside it.
+    check("late", &late(start.call(SOON)).unwrap_err());
+    check("late with a grace", &late(start.call(SOON).grace(LONG)).unwrap_err());
+    let out = start.run(&start.call(LONG).memory(200 * MIB), (), |()| {
         use_much();
         megabytes(100)
     });
     check("out of memory", &out.unwrap_err());
-    let out = start.call(LONG).cpu(0.5).run(|| {
+    let out = start.run(&start.call(LONG).cpu(0.5), (), |()| {
         use_much();
         burn_on()
     });
     check("out of CPU time", &out.unwrap_err());
     // It cannot be encoded.
-    let lost = start.call(LONG).run(|| {
+    let lost = start.run(&start.call(LONG), (), |()| {
         use_much();
         Unspeakable
     });
@@ -483,7 +503,7 @@ fn cancelled(start: Start) -> TimedOut {
             cancel.cancel();
             told.send(()).unwrap();
         });
-        let result = start.call(LONG).cancel(&cancel).run(|| {
+        let result = start.run(&start.call(LONG).cancel(&cancel), mark.again(), |mark: Mark| {
             use_much();
             mark.now();
             raw::pause()

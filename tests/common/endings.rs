@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::getpid,
 };
-use timeout_runtime::{Ran, Reason, TimedOut};
+use timeout_runtime::{Call, Ran, Reason, TimedOut};
 
 use super::{Mark, Start, raw};
 
@@ -35,17 +35,31 @@ impl Ending {
     /// Makes a call that ends this way, and checks what comes of it.
     #[track_caller]
     pub(crate) fn check(&self, start: Start, mark: &Mark) {
-        self.told.check(self.name, &self.call(start, mark));
+        self.check_within(start, &start.call(super::LONG), mark);
+    }
+
+    /// The same by this call.
+    #[track_caller]
+    pub(crate) fn check_within(&self, start: Start, call: &Call, mark: &Mark) {
+        self.told.check(self.name, &self.call_by(start, call, mark));
     }
 
     #[track_caller]
     pub(crate) fn call(&self, start: Start, mark: &Mark) -> Result<i32, TimedOut> {
-        let arguments = (self.name.to_owned(), mark.again());
-        start.run(&start.call(super::LONG), arguments, |(name, mark)| {
-            let ending = everything().find(|ending| ending.name == name).unwrap();
-            (ending.body)(&mark)
-        })
+        self.call_by(start, &start.call(super::LONG), mark)
     }
+
+    #[track_caller]
+    fn call_by(&self, start: Start, call: &Call, mark: &Mark) -> Result<i32, TimedOut> {
+        let arguments = (self.name.to_owned(), mark.again());
+        start.run(call, arguments, |(name, mark): (String, Mark)| run(&name, &mark))
+    }
+}
+
+/// Ends as the ending of that name does.
+pub(crate) fn run(name: &str, mark: &Mark) -> i32 {
+    let ending = everything().find(|ending| ending.name == name).unwrap();
+    (ending.body)(mark)
 }
 
 impl Told {
