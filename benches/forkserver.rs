@@ -1,14 +1,17 @@
 //! What a call by the fork server costs, beside the bare fork and beside a round trip to a process that is used again and
 //! again: `cargo bench -p timeout-suite --bench forkserver`.
 //!
-//! Whatever is compared is interleaved in short turns: read the ratios. Nothing here asserts a time.
+//! What is compared in one row or with the row above is interleaved in short turns: read the ratios. The hosts of several
+//! sizes come one after the other. Nothing here asserts a time.
 
 #![expect(unsafe_code, reason = "the bare fork to compare with, and memory of a known page size")]
 
 use std::{
+    env,
     hint::black_box,
     io::{Read, Write},
     os::unix::net::UnixStream,
+    process::Command,
     sync::{
         Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -47,25 +50,54 @@ fn bytes_by_server(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 
+/// The argument that has this program make its first call, tell the microseconds that it took, and end.
+const FIRST: &str = "first";
+
 fn main() {
-    let begin = Instant::now();
+    if env::args().any(|argument| argument == FIRST) {
+        let begin = Instant::now();
+        by_server(1).expect("a first call");
+        println!("{}", begin.elapsed().as_micros());
+        return;
+    }
+    first();
     by_server(1).expect("a first call");
-    println!("first call, with the start of the server: {:.2} ms\n", begin.elapsed().as_secs_f64() * 1e3);
     let mut echo = Echo::start();
 
     println!(
         "| a call with 8 bytes each way, 0.5 ms apart | median | p99 | ratio to the bare fork |\n|---|---|---|---|"
     );
-    let bare = small(&mut echo);
-    for (mebibytes, threads) in [(10, 1), (10, 64), (1024, 1), (1024, 64), (4096, 1), (4096, 64)] {
-        sized(mebibytes, threads, &bare);
-    }
+    let (bare, round, served) = small(&mut echo);
+    let hosts = [(10, 1), (10, 64), (1024, 1), (1024, 64), (4096, 1), (4096, 64)];
+    let medians = hosts.map(|(mebibytes, threads)| sized(mebibytes, threads, &bare));
+    let [least, most] = [f64::min, f64::max].map(|choose| medians.into_iter().reduce(choose).unwrap_or(f64::NAN));
+    println!(
+        "\nA call by the fork server takes {:.1} times the round trip; in the host where it is slowest, {:.2} times what it \
+         takes where it is fastest.",
+        served.at(0.5) / round.at(0.5),
+        most / least
+    );
     println!("\n| calls per second | bare fork | fork server | ratio |\n|---|---|---|---|");
     [1, 2, 8].into_iter().for_each(sustained);
     println!("\n| 1 MiB | median | p99 | ratio |\n|---|---|---|---|");
     mebibyte();
     println!("\n| work of another thread of a host of 1 GiB, alone = 1 | median | half of all pairs |\n|---|---|---|");
     beside();
+}
+
+/// The first call of a program, which starts the server: of this one, run again and again.
+fn first() {
+    let program = env::current_exe().expect("this program");
+    let mut times = Times::default();
+    for _ in 0..15 {
+        let output = Command::new(&program).arg(FIRST).output().expect("this program");
+        let micros = String::from_utf8_lossy(&output.stdout).trim().parse().expect("microseconds");
+        times.0.push(Duration::from_micros(micros));
+    }
+    let (median, most) = (times.at(0.5) / 1e3, times.at(1.0) / 1e3);
+    println!(
+        "first call of a program, with the start of the server: {median:.1} ms at the median, {most:.1} ms at most\n"
+    );
 }
 
 /// Measures, and leaves what runs behind a call the time to end, so that it does not count for the next.
@@ -76,7 +108,7 @@ fn measure(times: &mut Times, work: impl FnOnce()) {
 
 /// In turns of some calls of a kind: every page of a host that forks is copied when it is next written to, and what the
 /// forks of this benchmark leave behind must not count for the calls that are there to avoid it.
-fn small(echo: &mut Echo) -> Times {
+fn small(echo: &mut Echo) -> (Times, Times, Times) {
     const TURN: std::ops::Range<u64> = 0..25;
     let [mut bare, mut round, mut forked, mut served] = [(); 4].map(|()| Times::default());
     for _ in 0..60 {
@@ -89,10 +121,11 @@ fn small(echo: &mut Echo) -> Times {
     round.row("round trip to a process used again and again", &bare);
     forked.row("`start = fork`, small host", &bare);
     served.row("`start = forkserver`, small host", &bare);
-    bare
+    (bare, round, served)
 }
 
-fn sized(mebibytes: usize, threads: usize, bare: &Times) {
+/// Gives the median of a call by the fork server.
+fn sized(mebibytes: usize, threads: usize, bare: &Times) -> f64 {
     let _touched = Touched::new(mebibytes * MIB);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -114,7 +147,8 @@ fn sized(mebibytes: usize, threads: usize, bare: &Times) {
         let host = format!("{mebibytes} MiB and {threads} threads");
         served.row(&format!("`start = forkserver`, host of {host}"), bare);
         forked.row(&format!("bare fork, host of {host}"), bare);
-    });
+        served.at(0.5)
+    })
 }
 
 fn sustained(callers: usize) {
