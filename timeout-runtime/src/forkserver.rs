@@ -21,6 +21,18 @@
 //! | the body sees | all of the host's memory | a program that has just started: statics as at first, one thread |
 //! | locks that other threads hold | are never released in the child | do not exist |
 //!
+//! Measured by `cargo bench -p timeout-suite --bench forkserver`, on the two shared cores of a virtual machine (Linux 6.18):
+//!
+//! | a call with 8 bytes each way | bare fork | `forkserver` |
+//! |---|---|---|
+//! | small host | 0.31 ms | 0.12 ms |
+//! | host of 10 MiB, 1 and 64 threads | 1.1, 2.3 ms | 0.12, 0.12 ms |
+//! | host of 1 GiB, 1 and 64 threads | 65, 69 ms | 0.14, 0.13 ms |
+//! | host of 4 GiB, 1 and 64 threads | 184, 187 ms | 0.13, 0.16 ms |
+//! | calls per second of 1, 2 and 8 callers | 1043, 916, 1513 | 1665, 1703, 2242 |
+//!
+//! A mebibyte there and back takes 1.07 times what one back takes by `fork`, the first call of a program 2.2 ms.
+//!
 //! # What it is
 //!
 //! The first call runs the program once more (`/proc/self/exe`) and catches it before `main`: nothing has to be called
