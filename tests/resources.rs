@@ -12,8 +12,8 @@ use std::{
 };
 
 use common::{
-    LONG, Mark, SOON, Start, assert_fails, busy, endings,
-    greed::{self, EATERS, burn, burn_on},
+    LONG, Mark, SOON, Start, assert_fails, endings,
+    greed::{self, EATERS, TICKS, burn, burn_on, check_burning},
     raw, seccomp, shapes,
     travel::Fun,
 };
@@ -33,7 +33,6 @@ common::scenarios_everywhere![
     a_request_that_nothing_could_meet_is_out_of_memory_without_a_bound,
     a_failed_try_reserve_is_the_bodys_own,
     a_body_that_burns_is_out_of_cpu_time_precisely,
-    so_it_is_on_a_busy_machine,
     waiting_costs_no_cpu_time,
     all_threads_of_a_body_share_its_cpu_time,
     a_body_deaf_to_sigxcpu_is_killed,
@@ -216,29 +215,7 @@ fn a_failed_try_reserve_is_the_bodys_own(start: Start) {
     assert_fails!(start.run(&call, (), |()| refused().unwrap()), Reason::Panicked { .. }, Ran::Yes);
 }
 
-/// The kernel looks at each clock tick, of which there are a hundred a second or more.
-const TICKS: Duration = Duration::from_millis(60);
-
-fn check_burning(start: Start) {
-    for limit in [20, 150, 700].map(Duration::from_millis) {
-        let begin = Instant::now();
-        let error = assert_out_of!(Cpu, start.run(&start.call(LONG).cpu(limit), (), |()| burn_on()), Ran::Maybe);
-        let used = error.usage().unwrap().cpu();
-        println!("{used:?} of {limit:?}, after {:?}", begin.elapsed());
-        assert!(used + Duration::from_millis(1) >= limit && used < limit + TICKS, "{used:?} of {limit:?}");
-        assert!(begin.elapsed() >= limit, "no thread uses more time than there is");
-        assert!(error.to_string().contains(&format!("used up its {} ms of CPU time", limit.as_millis())), "{error}");
-    }
-    let call = start.call(LONG).cpu(LONG);
-    assert_eq!(start.run(&call, (), |()| burn(Duration::from_millis(50))).unwrap(), 1);
-}
-
 fn a_body_that_burns_is_out_of_cpu_time_precisely(start: Start) {
-    check_burning(start);
-}
-
-fn so_it_is_on_a_busy_machine(start: Start) {
-    let _busy = busy();
     check_burning(start);
 }
 

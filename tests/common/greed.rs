@@ -12,6 +12,9 @@ use nix::{
     libc,
     sys::resource::{UsageWho, getrusage},
 };
+use timeout_runtime::{Ran, Reason, Resource};
+
+use super::{LONG, Start, assert_fails};
 
 /// Ways to allocate until nothing is left, none of which can be answered by the program.
 pub(crate) const EATERS: &[(&str, fn())] = &[
@@ -117,4 +120,24 @@ pub(crate) fn is_on_growing_stack<T>(local: &T) -> bool {
         let [begin, end] = [begin, end].map(|text| usize::from_str_radix(text, 16).unwrap());
         (begin..end).contains(&address)
     })
+}
+
+/// The kernel looks at each clock tick, of which there are a hundred a second or more.
+pub(crate) const TICKS: Duration = Duration::from_millis(60);
+
+/// Checks that bodies that burn are cut when they have used what they may.
+#[track_caller]
+pub(crate) fn check_burning(start: Start) {
+    for limit in [20, 150, 700].map(Duration::from_millis) {
+        let begin = Instant::now();
+        let result = start.run(&start.call(LONG).cpu(limit), (), |()| burn_on());
+        let error = assert_fails!(result, Reason::OutOf(Resource::Cpu), Ran::Maybe);
+        let used = error.usage().unwrap().cpu();
+        println!("{used:?} of {limit:?}, after {:?}", begin.elapsed());
+        assert!(used + Duration::from_millis(1) >= limit && used < limit + TICKS, "{used:?} of {limit:?}");
+        assert!(begin.elapsed() >= limit, "no thread uses more time than there is");
+        assert!(error.to_string().contains(&format!("used up its {} ms of CPU time", limit.as_millis())), "{error}");
+    }
+    let call = start.call(LONG).cpu(LONG);
+    assert_eq!(start.run(&call, (), |()| burn(Duration::from_millis(50))).unwrap(), 1);
 }
