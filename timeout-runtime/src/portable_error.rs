@@ -15,7 +15,8 @@ use crate::RemoteError;
 ///
 /// It is implemented for [`io::Error`], boxed errors, [`fmt::Error`], and by the features `anyhow` and `eyre` for their
 /// errors. Of these the `Display` and `Debug` texts and all sources survive, and of each `io::Error` in the chain its kind
-/// and OS code. Downcasts find an `io::Error`; the types of other errors stay behind.
+/// and OS code. Downcasts find an `io::Error`; the types of other errors stay behind. An `io::Error` with a fixed text of std's
+/// own has another `Debug` text afterwards: `Custom { .. }` for `Error { .. }`.
 ///
 /// [`#[timeout]`](macro@crate::timeout) uses it for the `E` of a result `Result<T, E>` when `E` has no serde, and
 /// [`Call::run_result`](crate::Call::run_result) does.
