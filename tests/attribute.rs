@@ -410,5 +410,6 @@ mod what_was_written {
     }
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();
+
+mod common;

@@ -307,5 +307,6 @@ async fn tokio_below() -> eyre::Result<()> {
     Ok(())
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();
+
+mod common;

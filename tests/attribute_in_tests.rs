@@ -219,5 +219,6 @@ fn a_failing_test_says_why() {
     }
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();
+
+mod common;

@@ -273,5 +273,6 @@ fn a_token_ends_a_call_from_elsewhere() {
     assert_eq!(sleeps(&token).unwrap_err().ran(), Ran::No);
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();
+
+mod common;

@@ -345,5 +345,6 @@ fn a_late_body_is_told_with_the_place_of_its_call() {
     assert!(error.function().ends_with("attribute_server::never"), "{}", error.function());
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();
+
+mod common;

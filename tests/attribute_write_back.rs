@@ -291,5 +291,4 @@ fn nothing_is_written_back_from_a_function_that_never_returns() {
     assert_eq!(list, [1]);
 }
 
-#[path = "common/left_behind.rs"]
-mod left_behind;
+common::whole_file::leaves_no_process!();

@@ -100,11 +100,8 @@ fn check_eaters(start: Start) {
         // What is resident of the caller, which keeps what it reads to name places, and what the kernel counts late.
         let own = (common::procs::status("VmRSS") << 10) + 8 * MIB;
         let begin = Instant::now();
-        let error = assert_out_of!(
-            Memory,
-            start.run(&start.call(LONG).memory(96 * MIB), Fun(eat), |Fun(eat): Fun<()>| eat()),
-            Ran::Maybe
-        );
+        let result = start.run(&start.call(LONG).memory(96 * MIB), Fun(eat), |Fun(eat): Fun<()>| eat());
+        let error = assert_out_of!(Memory, result, Ran::Maybe);
         assert!(begin.elapsed() < SOON, "{name}: told after {:?}", begin.elapsed());
         assert!(error.to_string().contains("ran out of memory: it may use 96 MiB (its peak was "), "{error}");
         let peak = error.usage().unwrap().peak_memory();

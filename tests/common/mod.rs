@@ -22,6 +22,7 @@ pub(crate) mod shown;
 pub(crate) mod stdout;
 pub(crate) mod subscriber;
 pub(crate) mod travel;
+pub(crate) mod whole_file;
 
 use std::time::Duration;
 

@@ -142,7 +142,7 @@ fn outside(path: &str, program: &Path, variables: &[(&str, &str)], patience: Dur
 }
 
 /// Waits for the end of a scenario, or makes it.
-fn watch(scenario: &mut Child, patience: Duration) -> Result<(), String> {
+pub(super) fn watch(scenario: &mut Child, patience: Duration) -> Result<(), String> {
     if !raw::wait_for_end(scenario, patience) {
         let pid = scenario.id();
         let stacks = procs::describe(&[Pid::from_raw(pid as i32)]);
@@ -159,7 +159,7 @@ fn watch(scenario: &mut Child, patience: Duration) -> Result<(), String> {
 }
 
 /// Waits until nothing of a scenario runs any more; kills and names what does.
-fn clear_away(tag: &str) -> String {
+pub(super) fn clear_away(tag: &str) -> String {
     let begin = Instant::now();
     loop {
         let elapsed = begin.elapsed();
@@ -188,7 +188,7 @@ fn kill_all(tag: &str) {
     }
 }
 
-fn unnamed_file(tag: &str) -> fs::File {
+pub(super) fn unnamed_file(tag: &str) -> fs::File {
     let path = env::temp_dir().join(format!("timeout-suite-{}", tag.replace(':', "-")));
     let file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     fs::remove_file(path).unwrap();

@@ -85,7 +85,9 @@ pub(crate) fn run(
     match outcome {
         Outcome::Late | Outcome::Cancelled | Outcome::Lost(_) | Outcome::HookHeld => tree::kill(&mut worker),
         _ if has_descendants => tree::kill(&mut worker),
-        _ => drop(worker.signal_group(Signal::SIGKILL)),
+        _ => {
+            worker.signal_group(Signal::SIGKILL);
+        }
     }
     let end = match outcome {
         // It has said what it used, and is the fork server's.

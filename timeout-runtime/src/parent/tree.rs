@@ -49,9 +49,11 @@ pub(crate) fn kill(worker: &mut Worker) {
     if worker.lives() {
         sched::keep_off_this_core(worker.pid());
     }
-    // Stopped, it stays where it is. A second signal would wait for the first to be taken, which is on another core.
-    let is_in_group = worker.is_halted() && getpgid(Some(worker.pid())) == Ok(worker.pid());
-    if !(worker.signal_group(Signal::SIGKILL) && is_in_group) {
+    // Stopped and still in its group, it has had the group's signal. A second one would wait for that to be taken, which is
+    // on another core.
+    let was_halted = worker.is_halted();
+    let is_sent = worker.signal_group(Signal::SIGKILL);
+    if !(was_halted && is_sent && getpgid(Some(worker.pid())) == Ok(worker.pid())) {
         worker.signal(Signal::SIGKILL);
     }
 }

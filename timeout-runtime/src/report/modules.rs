@@ -1,4 +1,4 @@
-//! Which file of a process an address belongs to, for what has no name.
+//! The files that a process has mapped: which of them an address belongs to, for what has no name, and where they lie.
 
 use std::{fs, ops::Range};
 

@@ -55,8 +55,8 @@ const MOST_WAITING: u32 = 64;
 
 /// Serves if the host that `argument` names has started this process for it; otherwise the program runs as usual.
 ///
-/// The name alone makes no server: the standard input has to be a socket that the host itself has made, and the program
-/// must not have more rights than whoever started it.
+/// The name alone makes no server: the standard input has to be a socket that the host itself has made. A program that has
+/// more rights than whoever started it ends then.
 fn serve_if_asked(argument: &str) {
     let Ok(host) = argument.parse().map(Pid::from_raw) else { return };
     if !fdpass::is_made_by(std::io::stdin().as_fd(), host) {

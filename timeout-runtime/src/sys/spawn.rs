@@ -44,7 +44,7 @@ struct Plan {
     arguments: *const *const c_char,
     environment: *const *const c_char,
     given: [c_int; GIVEN],
-    /// The highest descriptor of the host.
+    /// The highest descriptor of the host, where they have to be closed one by one; else less than any.
     highest: c_int,
     inner_stack: *mut c_void,
     pid: c_int,
@@ -74,7 +74,8 @@ pub(crate) fn detached(
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
         given: numbers,
-        highest: highest_descriptor(),
+        // Asked about a number that nobody has. Before Linux 5.9, or by a filter, there is no such call.
+        highest: if super::process::close_row(c_int::MAX, c_int::MAX) { -1 } else { highest_descriptor() },
         inner_stack: inner.top(),
         pid: -1,
         pidfd: -1,
@@ -144,13 +145,9 @@ extern "C" fn run(plan: *mut c_void) -> c_int {
         }
         number += 1;
     }
-    // SAFETY: nothing of this process uses them.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, number, c_int::MAX, 0) };
-    // Before Linux 5.9, or by a filter, there is no such call.
-    while closed != 0 && number <= plan.highest {
-        // SAFETY: as above.
-        unsafe { libc::close(number) };
-        number += 1;
+    super::process::close_row(number, c_int::MAX);
+    for left in number..=plan.highest {
+        super::process::close(left);
     }
     // SAFETY: C strings, and arrays of them that end in null, which the sleeping host keeps.
     unsafe { libc::execve(plan.program, plan.arguments, plan.environment) };
